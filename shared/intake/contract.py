@@ -1,0 +1,58 @@
+"""What the intake hands on: a message read into items, each either an indicator or the reason why not."""
+
+from __future__ import annotations
+
+import dataclasses
+from enum import StrEnum
+
+from shared.indicators.model import Indicator
+
+
+class Door(StrEnum):
+    """Where a body came in; trust comes from where a thing lies, so the queue carries no privilege."""
+
+    QUEUE = "queue"
+    HTTP = "http"
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class Problem:
+    """Why an item is rejected.
+
+    reason: a short stable code for counting ("private_address", "unknown_field", "action_not_for_type", ...).
+    text: one or two plain sentences: the field, the value (shortened), what is wrong, what to do.
+    """
+
+    reason: str
+    text: str
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class Item:
+    """One item of a message, in the order it was sent. Exactly one of `indicator` and `problem` is set.
+
+    `shown` is the value as it was sent, shortened, for people; `notes` are the changes made, in plain words.
+    """
+
+    ordinal: int
+    shown: str
+    indicator: Indicator | None = None
+    problem: Problem | None = None
+    notes: tuple[str, ...] = ()
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class Pointer:
+    """A message of the app's own kind: it says only which stored part to run."""
+
+    part: str
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class Message:
+    """A native message. `source`, `incident` and `correlation_id` are indexes, never keys; "" when absent."""
+
+    items: tuple[Item, ...]
+    source: str = ""
+    incident: str = ""
+    correlation_id: str = ""
