@@ -1,0 +1,192 @@
+"""Parts: at most 500 items in a blob that only the app writes, and what makes sure that none is forgotten.
+
+Order of writing: blob, `open` row, rows of the ledger, pointer. A part with an `open` row gets a new pointer from
+the sweep when it is overdue, so a crash between any two writes loses nothing; a part without one is done.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+from collections.abc import Sequence
+from typing import Any, Literal
+
+from shared.indicators.model import Indicator
+from shared.ledger import packing
+from shared.storage.protocols import Blobs, Clock, Queue, Row, Tables
+
+CONTAINER = "parts"
+TABLE = "open"
+PARTITION = "open"
+FOREIGN = "m"  # the origin of items that came in a foreign message
+
+PartKind = Literal["plain", "suspect", "lonely"]
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class PartItem:
+    """One item on its way. Identity is (submission, ordinal); `origin` names where its rows are kept.
+
+    indicator: None for a retraction, whose `key` then says of what.
+    intent_at, first_seen: epoch seconds; neither is ever renewed.
+    attempts: calls that failed; deferred: whether its `d` row is written; maybe_sent: whether an earlier call may
+    have reached Defender; reassert: sent again for a newer intent's sake, without rows of its own.
+    """
+
+    submission: str
+    origin: str
+    ordinal: int
+    intent_at: float
+    first_seen: float
+    key: tuple[str, str]
+    indicator: Indicator | None
+    notes: tuple[str, ...] = ()
+    attempts: int = 0
+    deferred: bool = False
+    maybe_sent: bool = False
+    reassert: bool = False
+
+    @property
+    def order(self) -> tuple[float, str, int]:
+        """Which intent is newer: the greater."""
+        return (self.intent_at, self.submission, self.ordinal)
+
+    @property
+    def action(self) -> str:
+        """The action asked for, or "Retraction"."""
+        return self.indicator.action.value if self.indicator else "Retraction"
+
+    def record(self) -> list[Any]:
+        """As a list for storage."""
+        body = self.indicator.payload() if self.indicator else None
+        flags = self.deferred + 2 * self.maybe_sent + 4 * self.reassert
+        return [
+            self.submission,
+            self.origin,
+            self.ordinal,
+            self.intent_at,
+            self.first_seen,
+            list(self.key),
+            body,
+            list(self.notes),
+            self.attempts,
+            flags,
+        ]
+
+    @classmethod
+    def from_record(cls, fields: list[Any]) -> PartItem:
+        """The inverse of `record`."""
+        submission, origin, ordinal, intent_at, first_seen, key, body, notes, attempts, flags = fields
+        return cls(
+            submission=submission,
+            origin=origin,
+            ordinal=ordinal,
+            intent_at=intent_at,
+            first_seen=first_seen,
+            key=(key[0], key[1]),
+            indicator=Indicator.from_payload(body) if body is not None else None,
+            notes=tuple(notes),
+            attempts=attempts,
+            deferred=bool(flags & 1),
+            maybe_sent=bool(flags & 2),
+            reassert=bool(flags & 4),
+        )
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class Part:
+    """Items that travel together.
+
+    kind: `plain` shares calls with others; `suspect` is looked into after a 400 for a whole batch; `lonely` is sent
+    alone because a worker died with it. known_bad: of a suspect part, that a call of exactly these items was refused.
+    """
+
+    id: str
+    items: tuple[PartItem, ...]
+    kind: PartKind = "plain"
+    known_bad: bool = False
+
+    def encode(self) -> bytes:
+        """As a blob."""
+        records = [item.record() for item in self.items]
+        return packing.squeeze({"v": 1, "id": self.id, "kind": self.kind, "bad": self.known_bad, "items": records})
+
+    @classmethod
+    def decode(cls, data: bytes) -> Part:
+        """The inverse of `encode`."""
+        value = packing.unsqueeze(data)
+        items = tuple(PartItem.from_record(fields) for fields in value["items"])
+        return cls(value["id"], items, value["kind"], value["bad"])
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class OpenPart:
+    """The `open` row of a part: when its pointer is due (epoch seconds), how many pointers it was given."""
+
+    id: str
+    due: float
+    points: int
+    etag: str
+
+
+def pointer(part: str) -> str:
+    """The message that says which part to run."""
+    return json.dumps({"v": 1, "part": part})
+
+
+class Parts:
+    """Stores parts and keeps the table `open`."""
+
+    def __init__(self, tables: Tables, blobs: Blobs, queue: Queue, clock: Clock) -> None:
+        self._tables = tables
+        self._blobs = blobs
+        self._queue = queue
+        self._clock = clock
+
+    async def store(self, part: Part, *, due_in: float) -> None:
+        """Write the blob, then its `open` row; the pointer is to follow, due after `due_in` seconds."""
+        await self._blobs.put(CONTAINER, part.id, part.encode())
+        await self._tables.upsert(
+            TABLE, Row(PARTITION, part.id, {"due": self._clock.now() + due_in, "points": "1", "kind": part.kind})
+        )
+
+    async def point(self, part: str, *, visible_after: float = 0.0) -> None:
+        """Queue a pointer to a stored part."""
+        await self._queue.send(pointer(part), visible_after=visible_after)
+
+    async def opened(self, part: str) -> OpenPart | None:
+        """The part's `open` row; None when it is done (or never was)."""
+        row = await self._tables.get(TABLE, PARTITION, part)
+        return None if row is None else _open_part(row)
+
+    async def load(self, part: str) -> Part | None:
+        """The part itself; None when it is done."""
+        data = await self._blobs.get(CONTAINER, part)
+        return None if data is None else Part.decode(data)
+
+    async def close(self, part: str) -> None:
+        """All its items are final or moved: forget it. The row goes first, so that nobody runs a part half gone."""
+        await self._tables.delete(TABLE, PARTITION, part)
+        await self._blobs.delete(CONTAINER, part)
+
+    async def again(self, opened: OpenPart, *, due_in: float) -> bool:
+        """Give the part one more pointer after `due_in` seconds; False when somebody else did, or it is done."""
+        due = self._clock.now() + due_in
+        data = {"due": due, "points": str(opened.points + 1)}
+        if await self._tables.update(TABLE, Row(PARTITION, opened.id, data, opened.etag)) is None:
+            return False
+        await self.point(opened.id, visible_after=due_in)
+        return True
+
+    async def all_open(self, most: int | None = None) -> list[OpenPart]:
+        """The open parts, at most `most`."""
+        return [_open_part(row) for row in await self._tables.query(TABLE, pk=PARTITION, top=most)]
+
+
+def _open_part(row: Row) -> OpenPart:
+    return OpenPart(row.rk, float(row.data["due"]), int(row.data["points"]), row.etag)
+
+
+def split(items: Sequence[PartItem], size: int) -> list[Sequence[PartItem]]:
+    """Pieces of at most `size` items."""
+    return [items[at : at + size] for at in range(0, len(items), size)]

@@ -1,0 +1,194 @@
+"""The table `submissions`: headers, outcomes and deferrals, insert-only.
+
+PartitionKey is date and shard of the submission's id, so that many small submissions share transactions. RowKeys:
+`id|h` header, `id|o|part|call` outcomes, `id|d|part|newpart` items deferred for the first time, `id|s|n`, `id|e|n`
+start and end of a lonely attempt (see publishing/isolation.py).
+"""
+
+from __future__ import annotations
+
+import asyncio
+import dataclasses
+from collections.abc import Iterable, Sequence
+from typing import Any
+
+from shared.errors import StorageError
+from shared.ledger import ids, packing
+from shared.ledger.outcomes import Fold, Outcome, fold
+from shared.storage.protocols import Op, Row, Tables
+
+TABLE = "submissions"
+INDEX = "index"
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class Header:
+    """What is known of a submission but for its items' fates. Times are epoch seconds.
+
+    `decoded` is False while a message was announced but not yet read: it then counts as one pending item.
+    """
+
+    id: str
+    submitted: int
+    intent_at: float
+    door: str
+    source: str = ""
+    incident: str = ""
+    correlation_id: str = ""
+    caller: str = ""
+    body_sha256: str = ""
+    replay_of: str = ""
+    decoded: bool = True
+
+    def row(self) -> Row:
+        """As a table row."""
+        data = {name: getattr(self, name) for name in _HEADER_FIELDS}
+        data["submitted"] = str(self.submitted)
+        return Row(ids.partition(self.id), f"{self.id}|h", data)
+
+    @classmethod
+    def from_row(cls, row: Row) -> Header:
+        """The inverse of `row`."""
+        data = {name: row.data[name] for name in _HEADER_FIELDS if name in row.data}
+        data["submitted"] = int(data["submitted"])
+        return cls(id=row.rk.partition("|")[0], **data)
+
+
+_HEADER_FIELDS = tuple(field.name for field in dataclasses.fields(Header) if field.name != "id")
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class Submission:
+    """A header with its items folded."""
+
+    header: Header
+    fold: Fold
+
+    @property
+    def finished(self) -> bool:
+        """Whether nothing is held, deferred or pending any more."""
+        counts = self.fold.counts()
+        return self.header.decoded and not (counts["held"] or counts["deferred"] or counts["pending"])
+
+
+def outcome_rows(submission: str, part: str, call: str, outcomes: Sequence[Outcome]) -> list[Row]:
+    """Outcomes of one part in one call as rows; more than one only when they would not fit an entity."""
+    properties = packing.pack([outcome.record() for outcome in outcomes])
+    if packing.packed_size(properties) > packing.ENTITY_LIMIT and len(outcomes) > 1:
+        half = len(outcomes) // 2
+        first = outcome_rows(submission, part, call + "0", outcomes[:half])
+        return first + outcome_rows(submission, part, call + "1", outcomes[half:])
+    return [Row(ids.partition(submission), f"{submission}|o|{part}|{call}", properties)]
+
+
+def deferral_row(submission: str, part: str, new_part: str, ordinals: Sequence[int]) -> Row:
+    """That these items wait in `new_part`."""
+    return Row(ids.partition(submission), f"{submission}|d|{part}|{new_part}", packing.pack(list(ordinals)))
+
+
+def _chunks(rows: Sequence[Row]) -> Iterable[list[Row]]:
+    """At most 100 rows and 3 MiB each; rows of one submission stay in order, header first."""
+    chunk: list[Row] = []
+    size = 0
+    for row in rows:
+        weight = packing.packed_size(row.data)
+        if chunk and (len(chunk) == packing.TRANSACTION_ROWS or size + weight > packing.TRANSACTION_LIMIT):
+            yield chunk
+            chunk, size = [], 0
+        chunk.append(row)
+        size += weight
+    if chunk:
+        yield chunk
+
+
+def _index_key(kind: str, value: str) -> str:
+    # A value may hold anything; its hash may be a key.
+    return f"{kind}-{ids.digest(value.encode())[:40]}"
+
+
+class Submissions:
+    """Reads and writes the ledger of submissions."""
+
+    def __init__(self, tables: Tables) -> None:
+        self._tables = tables
+
+    async def announce(self, header: Header) -> None:
+        """Write a header unless there is one: for a message from its second delivery on, before it is decoded."""
+        await self.index([header], bodies=True)
+        await self._tables.insert(TABLE, header.row())
+
+    async def index(self, headers: Iterable[Header], *, bodies: bool = False) -> None:
+        """Write the index rows of these submissions (incident, source, caller; the body's hash when asked for)."""
+        groups: dict[str, list[Row]] = {}
+        for header in headers:
+            named = [("incident", header.incident), ("source", header.source), ("caller", header.caller)]
+            if bodies:
+                named.append(("body", header.body_sha256))
+            for kind, value in named:
+                if value:
+                    key = _index_key(kind, value)
+                    groups.setdefault(key, []).append(Row(key, header.id, {"value": value[:500]}))
+        await asyncio.gather(*(self._write(INDEX, "upsert", rows) for rows in groups.values()))
+
+    async def write(self, headers: Iterable[Header], rows: Sequence[Row]) -> None:
+        """Write outcome and deferral rows, with the headers of submissions that may have none yet.
+
+        Raises StorageError when any of it could not be written; what was written stays and does no harm.
+        """
+        headers = list(headers)
+        await self.index(headers)
+        groups: dict[str, list[Row]] = {}
+        by_submission = {header.id: header.row() for header in headers}
+        for row in rows:
+            group = groups.setdefault(row.pk, [])
+            header_row = by_submission.pop(row.rk.partition("|")[0], None)
+            if header_row is not None:
+                group.append(header_row)
+            group.append(row)
+        for header_row in by_submission.values():
+            groups.setdefault(header_row.pk, []).append(header_row)
+        await asyncio.gather(*(self._write(TABLE, "insert", group) for group in groups.values()))
+
+    async def _write(self, table: str, kind: str, rows: Sequence[Row]) -> None:
+        for chunk in _chunks(rows):
+            # Headers are upserted: an announcement may be there. The other rows carry the name of a call nobody
+            # else has, so a conflict says that this very transaction was carried out and its answer lost.
+            operations = [Op("upsert" if kind == "upsert" or row.rk.endswith("|h") else "insert", row) for row in chunk]
+            if len(operations) == 1 and operations[0].kind == "upsert":
+                await self._tables.upsert(table, operations[0].row)
+            else:
+                await self._tables.transact(table, operations)
+
+    async def read(self, submission: str) -> Submission | None:
+        """The submission as its rows tell it now; None when there is no header."""
+        rows = await self.rows(submission)
+        header = next((Header.from_row(row) for row in rows if row.rk.endswith("|h")), None)
+        return None if header is None else Submission(header, fold(header.submitted, rows))
+
+    async def rows(self, submission: str) -> list[Row]:
+        """All rows of one submission."""
+        return await self._tables.query(
+            TABLE, pk=ids.partition(submission), rk=f"{submission}|", rk_to=f"{submission}}}"
+        )
+
+    async def fold(self, submission: str) -> Fold:
+        """The fates known so far, whether there is a header or not."""
+        rows = await self.rows(submission)
+        header = next((Header.from_row(row) for row in rows if row.rk.endswith("|h")), None)
+        return fold(header.submitted if header else 0, rows)
+
+    async def by_body(self, body_sha256: str) -> list[str]:
+        """Ids of the submissions announced with this body, oldest first."""
+        rows = await self._tables.query(INDEX, pk=_index_key("body", body_sha256))
+        return sorted(row.rk for row in rows)
+
+    async def attempts(self, submission: str) -> tuple[int, int]:
+        """How many lonely attempts were started, and how many ended."""
+        rows = await self.rows(submission)
+        return sum("|s|" in row.rk for row in rows), sum("|e|" in row.rk for row in rows)
+
+    async def mark(self, submission: str, kind: str, number: int, data: dict[str, Any] | None = None) -> None:
+        """Write the start (`s`) or end (`e`) of the n-th lonely attempt."""
+        row = Row(ids.partition(submission), f"{submission}|{kind}|{number:04d}", data or {})
+        if await self._tables.insert(TABLE, row) is None and kind == "s":
+            raise StorageError(f"attempt {number} of {submission} was started by somebody else")

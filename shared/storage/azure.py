@@ -1,0 +1,379 @@
+"""Tables, blobs and queues through Microsoft's SDKs, on one bounded thread pool.
+
+The SDKs' synchronous clients are used on purpose: the asynchronous ones need a second HTTP stack, and a pool bounds
+what storage may take of a small instance. Azure errors become StorageError; conflicts are results, not errors.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import functools
+from collections.abc import Callable, Sequence
+from concurrent.futures import Executor
+from datetime import UTC, datetime
+from email.utils import parsedate_to_datetime
+from typing import TYPE_CHECKING, Any
+
+from shared.errors import StorageError
+from shared.storage.clock import ServiceClock
+from shared.storage.connection import POISON, QUEUE, StorageConnection
+from shared.storage.protocols import Op, Received, Row
+
+if TYPE_CHECKING:
+    from azure.data.tables import TableClient, TableEntity
+
+_REMEDY = "Check that the storage account is reachable and that the app's identity has its data roles; docs/operate.md."
+
+
+def _error(what: str, error: Exception) -> StorageError:
+    status = getattr(error, "status_code", None)
+    return StorageError(f"{what} failed: {type(error).__name__}{f' {status}' if status else ''}", remediation=_REMEDY)
+
+
+class _Client:
+    """What the three clients share: the pool, and waiting for a call in it."""
+
+    def __init__(self, connection: StorageConnection, pool: Executor) -> None:
+        self._connection = connection
+        self._pool = pool
+
+    async def _run[T](self, work: Callable[[], T]) -> T:
+        return await asyncio.get_running_loop().run_in_executor(self._pool, work)
+
+
+def _quote(text: str) -> str:
+    return text.replace("'", "''")
+
+
+def _filter(pk: str, pk_to: str, rk: str, rk_to: str) -> str:
+    parts = []
+    if pk and not pk_to:
+        parts.append(f"PartitionKey eq '{_quote(pk)}'")
+    elif pk_to:
+        parts += [f"PartitionKey ge '{_quote(pk)}'", f"PartitionKey lt '{_quote(pk_to)}'"]
+    if rk:
+        parts.append(f"RowKey ge '{_quote(rk)}'")
+    if rk_to:
+        parts.append(f"RowKey lt '{_quote(rk_to)}'")
+    return " and ".join(parts)
+
+
+def _entity(row: Row) -> dict[str, Any]:
+    return {"PartitionKey": row.pk, "RowKey": row.rk, **row.data}
+
+
+def _row(entity: TableEntity) -> Row:
+    data = dict(entity)
+    stamp = entity.metadata.get("timestamp")
+    return Row(
+        pk=data.pop("PartitionKey"),
+        rk=data.pop("RowKey"),
+        data=data,
+        etag=str(entity.metadata.get("etag") or ""),
+        stamp=stamp.timestamp() if isinstance(stamp, datetime) else 0.0,
+    )
+
+
+class AzureTables(_Client):
+    """Tables through azure-data-tables; every answer's Date header feeds the clock."""
+
+    def __init__(self, connection: StorageConnection, pool: Executor, clock: ServiceClock) -> None:
+        super().__init__(connection, pool)
+        self._clock = clock
+
+    @functools.cache  # noqa: B019  one client a table, for the life of the process
+    def _table(self, table: str) -> TableClient:
+        return self._connection.tables.get_table_client(table)
+
+    def _hook(self) -> dict[str, Any]:
+        asked = self._clock.monotonic()
+
+        def observe(response: Any) -> None:
+            date = response.http_response.headers.get("Date")
+            if date:
+                self._clock.observe(parsedate_to_datetime(date).timestamp(), asked, self._clock.monotonic())
+
+        return {"raw_response_hook": observe}
+
+    async def get(self, table: str, pk: str, rk: str) -> Row | None:
+        """See Tables."""
+
+        def work() -> Row | None:
+            from azure.core.exceptions import AzureError, ResourceNotFoundError
+
+            try:
+                return _row(self._table(table).get_entity(pk, rk, **self._hook()))
+            except ResourceNotFoundError:
+                return None
+            except AzureError as error:
+                raise _error(f"reading a row of table {table}", error) from error
+
+        return await self._run(work)
+
+    async def query(
+        self, table: str, *, pk: str = "", pk_to: str = "", rk: str = "", rk_to: str = "", top: int | None = None
+    ) -> list[Row]:
+        """See Tables."""
+
+        def work() -> list[Row]:
+            from azure.core.exceptions import AzureError
+
+            try:
+                found = self._table(table).query_entities(
+                    _filter(pk, pk_to, rk, rk_to), results_per_page=top, **self._hook()
+                )
+                if top is None:
+                    return [_row(entity) for entity in found]
+                rows: list[Row] = []
+                for page in found.by_page():  # a page may be short, or even empty, before the last
+                    rows += [_row(entity) for entity in page]
+                    if len(rows) >= top:
+                        break
+                return rows[:top]
+            except AzureError as error:
+                raise _error(f"reading table {table}", error) from error
+
+        return await self._run(work)
+
+    async def insert(self, table: str, row: Row) -> str | None:
+        """See Tables."""
+
+        def work() -> str | None:
+            from azure.core.exceptions import AzureError, ResourceExistsError
+
+            try:
+                return str(self._table(table).create_entity(_entity(row), **self._hook())["etag"])
+            except ResourceExistsError:
+                return None
+            except AzureError as error:
+                raise _error(f"inserting into table {table}", error) from error
+
+        return await self._run(work)
+
+    async def upsert(self, table: str, row: Row) -> None:
+        """See Tables."""
+
+        def work() -> None:
+            from azure.core.exceptions import AzureError
+
+            try:
+                self._table(table).upsert_entity(_entity(row), **self._hook())
+            except AzureError as error:
+                raise _error(f"writing to table {table}", error) from error
+
+        await self._run(work)
+
+    async def update(self, table: str, row: Row, *, replace: bool = False) -> str | None:
+        """See Tables."""
+
+        def work() -> str | None:
+            from azure.core import MatchConditions
+            from azure.core.exceptions import AzureError, HttpResponseError
+            from azure.data.tables import UpdateMode
+
+            try:
+                answer = self._table(table).update_entity(
+                    _entity(row),
+                    mode=UpdateMode.REPLACE if replace else UpdateMode.MERGE,
+                    etag=row.etag,
+                    match_condition=MatchConditions.IfNotModified,
+                    **self._hook(),
+                )
+                return str(answer["etag"])
+            except HttpResponseError as error:
+                if error.status_code in (404, 412):
+                    return None
+                raise _error(f"updating table {table}", error) from error
+            except AzureError as error:
+                raise _error(f"updating table {table}", error) from error
+
+        return await self._run(work)
+
+    async def delete(self, table: str, pk: str, rk: str) -> bool:
+        """See Tables. The SDK reports no difference for a row that was not there."""
+
+        def work() -> bool:
+            from azure.core.exceptions import AzureError, ResourceNotFoundError
+
+            try:
+                self._table(table).delete_entity(pk, rk, **self._hook())
+                return True
+            except ResourceNotFoundError:
+                return False
+            except AzureError as error:
+                raise _error(f"deleting from table {table}", error) from error
+
+        return await self._run(work)
+
+    async def transact(self, table: str, operations: Sequence[Op]) -> list[str] | int:
+        """See Tables."""
+
+        def work() -> list[str] | int:
+            from azure.core import MatchConditions
+            from azure.core.exceptions import AzureError
+            from azure.data.tables import TableTransactionError, UpdateMode
+
+            modes = {"merge": UpdateMode.MERGE, "replace": UpdateMode.REPLACE}
+            batch: list[Any] = []
+            for op in operations:
+                if op.kind in ("insert", "upsert"):
+                    batch.append(("create" if op.kind == "insert" else "upsert", _entity(op.row)))
+                elif op.kind == "delete":
+                    batch.append(("delete", {"PartitionKey": op.row.pk, "RowKey": op.row.rk}))
+                else:
+                    under = {"etag": op.row.etag, "match_condition": MatchConditions.IfNotModified}
+                    batch.append(("update", _entity(op.row), {"mode": modes[op.kind], **under}))
+            try:
+                answers = self._table(table).submit_transaction(batch, **self._hook())
+                return [str(answer.get("etag") or "") for answer in answers]
+            except TableTransactionError as error:
+                missing_table = getattr(error, "error_code", None) == "TableNotFound"
+                if error.status_code in (404, 409, 412) and not missing_table:
+                    return int(error.index or 0)
+                raise _error(f"a transaction on table {table}", error) from error
+            except AzureError as error:
+                raise _error(f"a transaction on table {table}", error) from error
+
+        return await self._run(work)
+
+
+class AzureBlobs(_Client):
+    """Blobs through azure-storage-blob."""
+
+    async def put(self, container: str, name: str, data: bytes) -> None:
+        """See Blobs."""
+
+        def work() -> None:
+            from azure.core.exceptions import AzureError
+
+            try:
+                self._connection.blobs.get_blob_client(container, name).upload_blob(data, overwrite=True)
+            except AzureError as error:
+                raise _error(f"writing a blob to {container}", error) from error
+
+        await self._run(work)
+
+    async def get(self, container: str, name: str) -> bytes | None:
+        """See Blobs."""
+
+        def work() -> bytes | None:
+            from azure.core.exceptions import AzureError, ResourceNotFoundError
+
+            try:
+                return bytes(self._connection.blobs.get_blob_client(container, name).download_blob().readall())
+            except ResourceNotFoundError:
+                return None
+            except AzureError as error:
+                raise _error(f"reading a blob of {container}", error) from error
+
+        return await self._run(work)
+
+    async def delete(self, container: str, name: str) -> None:
+        """See Blobs."""
+
+        def work() -> None:
+            from azure.core.exceptions import AzureError, ResourceNotFoundError
+
+            try:
+                self._connection.blobs.get_blob_client(container, name).delete_blob()
+            except ResourceNotFoundError:
+                return
+            except AzureError as error:
+                raise _error(f"deleting a blob of {container}", error) from error
+
+        await self._run(work)
+
+
+class AzureQueue(_Client):
+    """The queue `indicators` and its poison queue through azure-storage-queue, text as it is."""
+
+    async def send(self, text: str, *, visible_after: float = 0.0) -> None:
+        """See Queue. The service takes whole seconds, at most seven days."""
+
+        def work() -> None:
+            from azure.core.exceptions import AzureError
+
+            try:
+                seconds = min(max(round(visible_after), 0), 7 * 86_400 - 60)
+                self._connection.queues.get_queue_client(QUEUE).send_message(
+                    text, visibility_timeout=seconds or None, time_to_live=-1
+                )
+            except AzureError as error:
+                raise _error("sending to the queue", error) from error
+
+        await self._run(work)
+
+    async def depth(self) -> int:
+        """See Queue."""
+
+        def work() -> int:
+            from azure.core.exceptions import AzureError
+
+            try:
+                properties = self._connection.queues.get_queue_client(QUEUE).get_queue_properties()
+                return int(properties.approximate_message_count or 0)
+            except AzureError as error:
+                raise _error("asking for the queue's depth", error) from error
+
+        return await self._run(work)
+
+    async def receive_poison(self, most: int, lease: float) -> list[Received]:
+        """See Queue."""
+
+        def work() -> list[Received]:
+            from azure.core.exceptions import AzureError, ResourceNotFoundError
+
+            try:
+                messages = self._connection.queues.get_queue_client(POISON).receive_messages(
+                    messages_per_page=min(most, 32), max_messages=most, visibility_timeout=round(lease)
+                )
+                return [
+                    Received(
+                        id=message.id,
+                        receipt=message.pop_receipt or "",
+                        body=str(message.content).encode(),
+                        dequeue_count=message.dequeue_count or 1,
+                        inserted=message.inserted_on or datetime.now(UTC),
+                    )
+                    for message in messages
+                ]
+            except ResourceNotFoundError:
+                return []
+            except AzureError as error:
+                raise _error("receiving from the poison queue", error) from error
+
+        return await self._run(work)
+
+    async def delete_poison(self, message: Received) -> None:
+        """See Queue."""
+
+        def work() -> None:
+            from azure.core.exceptions import AzureError, ResourceNotFoundError
+
+            try:
+                self._connection.queues.get_queue_client(POISON).delete_message(message.id, message.receipt)
+            except ResourceNotFoundError:
+                return
+            except AzureError as error:
+                raise _error("deleting from the poison queue", error) from error
+
+        await self._run(work)
+
+
+def ensure(connection: StorageConnection) -> None:
+    """Create the queue, containers and tables that are not there yet (blocking; Bicep makes them in a tenant)."""
+    from azure.core.exceptions import ResourceExistsError
+
+    def once(create: Callable[[], object]) -> None:
+        try:
+            create()
+        except ResourceExistsError:
+            pass
+
+    once(lambda: connection.queues.create_queue(QUEUE))
+    from shared.storage.connection import CONTAINERS, TABLES
+
+    for container in CONTAINERS:
+        once(lambda container=container: connection.blobs.create_container(container))  # type: ignore[misc]
+    for table in TABLES:
+        connection.tables.create_table_if_not_exists(table)

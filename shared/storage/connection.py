@@ -1,0 +1,84 @@
+"""From the binding connection `RelayStorage` to the storage SDKs' clients, built when first used.
+
+As the Functions host reads it: `RelayStorage` is a connection string, or the section `RelayStorage__queueServiceUri`,
+`__blobServiceUri`, `__tableServiceUri` with `__clientId` for a user-assigned managed identity.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import functools
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Any
+
+from shared.errors import SettingsError
+
+if TYPE_CHECKING:
+    from azure.data.tables import TableServiceClient
+    from azure.storage.blob import BlobServiceClient
+    from azure.storage.queue import QueueServiceClient
+
+NAME = "RelayStorage"
+QUEUE = "indicators"
+POISON = "indicators-poison"
+CONTAINERS = ("parts", "deadletters")
+TABLES = ("submissions", "open", "intents", "index", "permits", "idempotency", "deadletters", "suspects")
+
+# A call that hangs must not outlive the invocation that waits for it; the SDKs' own defaults are minutes.
+_TIMEOUTS: dict[str, Any] = {"connection_timeout": 5, "read_timeout": 20, "retry_total": 3, "retry_backoff_factor": 0.3}
+
+
+@dataclasses.dataclass(frozen=True)
+class StorageConnection:
+    """Where storage is and how to sign in to it."""
+
+    connection_string: str = dataclasses.field(default="", repr=False)
+    uris: Mapping[str, str] = dataclasses.field(default_factory=dict)
+    client_id: str = ""
+
+    @classmethod
+    def from_environment(cls, environ: Mapping[str, str], name: str = NAME) -> StorageConnection:
+        """Read the connection; raises SettingsError naming what is missing."""
+        if environ.get(name):
+            return cls(connection_string=environ[name])
+        uris = {kind: environ.get(f"{name}__{kind}ServiceUri", "") for kind in ("queue", "blob", "table")}
+        missing = [f"{name}__{kind}ServiceUri" for kind, uri in uris.items() if not uri]
+        if missing:
+            raise SettingsError(
+                "storage is not configured: " + ", ".join(missing) + " missing",
+                remediation=f"Set {name} to a connection string, or the three {name}__...ServiceUri settings.",
+            )
+        return cls(uris=uris, client_id=environ.get(f"{name}__clientId", ""))
+
+    @functools.cached_property
+    def _credential(self) -> Any:
+        from azure.identity import ManagedIdentityCredential
+
+        return ManagedIdentityCredential(client_id=self.client_id or None)
+
+    @functools.cached_property
+    def tables(self) -> TableServiceClient:
+        """Client of the table service."""
+        from azure.data.tables import TableServiceClient
+
+        if self.connection_string:
+            return TableServiceClient.from_connection_string(self.connection_string, **_TIMEOUTS)
+        return TableServiceClient(self.uris["table"], credential=self._credential, **_TIMEOUTS)
+
+    @functools.cached_property
+    def blobs(self) -> BlobServiceClient:
+        """Client of the blob service."""
+        from azure.storage.blob import BlobServiceClient
+
+        if self.connection_string:
+            return BlobServiceClient.from_connection_string(self.connection_string, **_TIMEOUTS)
+        return BlobServiceClient(self.uris["blob"], credential=self._credential, **_TIMEOUTS)
+
+    @functools.cached_property
+    def queues(self) -> QueueServiceClient:
+        """Client of the queue service."""
+        from azure.storage.queue import QueueServiceClient
+
+        if self.connection_string:
+            return QueueServiceClient.from_connection_string(self.connection_string, **_TIMEOUTS)
+        return QueueServiceClient(self.uris["queue"], credential=self._credential, **_TIMEOUTS)
