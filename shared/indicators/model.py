@@ -66,7 +66,7 @@ class Indicator:
     rbac_group_names: tuple[str, ...] = ()
     application: str | None = None
     educate_url: str | None = None
-    category: str | None = None
+    category: str | int | None = None
     mitre_techniques: tuple[str, ...] = ()
     external_id: str | None = None
     look_back_period: str | None = None

@@ -6,6 +6,9 @@ import dataclasses
 from enum import StrEnum
 
 from shared.indicators.model import Indicator
+from shared.indicators.problem import Problem
+
+__all__ = ["Door", "Item", "Message", "Pointer", "Problem"]
 
 
 class Door(StrEnum):
@@ -13,18 +16,6 @@ class Door(StrEnum):
 
     QUEUE = "queue"
     HTTP = "http"
-
-
-@dataclasses.dataclass(frozen=True, slots=True)
-class Problem:
-    """Why an item is rejected.
-
-    reason: a short stable code for counting ("private_address", "unknown_field", "action_not_for_type", ...).
-    text: one or two plain sentences: the field, the value (shortened), what is wrong, what to do.
-    """
-
-    reason: str
-    text: str
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
