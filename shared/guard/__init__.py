@@ -1,0 +1,27 @@
+"""What must never be blocked, and why. One file a guard.
+
+To add one: write `shared/guard/<name>.py` with a pure function `Indicator -> Problem | None`, name it in `GUARDS`, and
+test it in `tests/unit/test_guard_<name>.py`. A guard that needs a list loads it at its first use, never at import.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+from shared.guard import addresses, suffixes
+from shared.indicators.model import Indicator
+from shared.indicators.problem import Problem
+
+type Guard = Callable[[Indicator], Problem | None]
+
+# In order of cost; the first problem is the answer.
+GUARDS: tuple[Guard, ...] = (addresses.check, suffixes.check)
+
+
+def check(indicator: Indicator) -> Problem | None:
+    """Why `indicator` must not be published, or None."""
+    for guard in GUARDS:
+        problem = guard(indicator)
+        if problem is not None:
+            return problem
+    return None
