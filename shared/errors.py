@@ -65,7 +65,11 @@ class IdentityError(RelayError):
 
 
 class VaultError(IdentityError):
-    """The client secret cannot be read from Key Vault."""
+    """The client secret cannot be read from Key Vault. `status` is the HTTP status, 0 when there was no answer."""
+
+    def __init__(self, message: str, *, status: int = 0, remediation: str | None = None) -> None:
+        super().__init__(message, remediation=remediation)
+        self.status = status
 
 
 class TokenError(IdentityError):

@@ -1,0 +1,1 @@
+"""Defender's indicators API: the client, what its answers mean, its limits."""
