@@ -39,7 +39,7 @@ def check(indicator: Indicator) -> Problem | None:
         return None
     shown = shorten(indicator.value)
     where = f"{shown!r} is" if indicator.type is IndicatorType.DOMAIN_NAME else f"the host of {shown!r} is"
-    if "." not in name:
+    if "." not in name and not _list().is_public(name, accept_unknown=False):
         return Problem(
             "single_label",
             f"{where} a single label, which is a whole top-level domain or a machine of your own. Send the full name.",

@@ -1,0 +1,191 @@
+"""The native contract, schema 1: one indicator, a list of them, or a batch with defaults.
+
+docs/queue-contract.md describes it for senders and docs/queue-contract.schema.json is generated from `schema.py`.
+What is wrong with one item rejects that item; what is wrong with the envelope makes the whole message unreadable, so
+that it is kept whole and can be sent again, instead of being half understood.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from datetime import datetime
+from typing import Any
+
+from shared import guard
+from shared.errors import UnreadableError
+from shared.indicators.fields import NESTING_MAX, NOT_PERMITTED, Builder, too_deep
+from shared.indicators.problem import Problem, json_type, shorten
+from shared.intake.contract import Item, Message
+from shared.intake.detect import Repeated
+from shared.settings import Settings
+
+SCHEMA = 1
+# Keys of the envelope, of a batch and of a single indicator alike; `defaults` and `indicators` only of a batch.
+ENVELOPE = ("schema", "source", "incident", "correlationId")
+INDEX_MAX = 400
+
+_ENVELOPE = {name.lower(): name for name in (*ENVELOPE, "defaults", "indicators")}
+_VALUE_NAMES = frozenset({"indicatorvalue", "value"})
+_REMEDY = "Correct the message and send it again; docs/queue-contract.md has the fields and examples."
+
+
+def read_native(value: Any, *, now: datetime, settings: Settings) -> Message:
+    """The message in the JSON value `value`, an item for each indicator in the order they were sent.
+
+    Raises:
+        UnreadableError: no indicator can be read from it, or its envelope is wrong.
+    """
+    envelope: dict[str, Any] = {}
+    if isinstance(value, list):
+        entries: list[Any] = value
+    elif isinstance(value, dict):
+        envelope, entries = _split(value)
+    else:
+        raise _unreadable(f"The message is {json_type(value)}, not an object or a list.", "not_a_message")
+    if not entries:
+        raise _unreadable("The message holds no indicators.", "empty")
+    _check_schema(envelope.get("schema"))
+    incident = _incident(envelope.get("incident"))
+    builder = Builder(settings=settings, now=now, defaults=_defaults(envelope.get("defaults")), incident=incident)
+    return Message(
+        items=tuple([_item(builder, ordinal, entry) for ordinal, entry in enumerate(entries)]),
+        source=_index("source", envelope.get("source")),
+        incident=incident,
+        correlation_id=_index("correlationId", envelope.get("correlationId")),
+    )
+
+
+def count(value: Any) -> int:
+    """How many items the JSON value `value` holds, without reading them."""
+    if isinstance(value, list):
+        return len(value)
+    if isinstance(value, dict):
+        for key, entry in value.items():
+            if key.lower() == "indicators" and isinstance(entry, list):
+                return len(entry)
+    return 1
+
+
+def _split(value: dict[str, Any]) -> tuple[dict[str, Any], list[Any]]:
+    """The envelope's keys by their own names, and the entries."""
+    names = {key.lower() for key in value}
+    batch = "indicators" in names
+    if not batch and not names & _VALUE_NAMES:
+        raise _unreadable(
+            "The message is an object with neither `indicatorValue` nor `indicators`; its fields are: "
+            + ", ".join(shorten(key, 40) for key in list(value)[:8])
+            + ".",
+            "no_indicator",
+        )
+    if not batch and isinstance(value, Repeated):
+        return {}, [value]
+    if isinstance(value, Repeated):
+        raise _unreadable("A field of the batch is given twice.", "duplicate_field")
+    envelope: dict[str, Any] = {}
+    rest: dict[str, Any] = {}
+    for key, entry in value.items():
+        name = _ENVELOPE.get(key.lower())
+        if name is None or (not batch and name == "defaults"):
+            rest[key] = entry
+        elif name in envelope:
+            raise _unreadable(f"{name} is given twice.", "duplicate_field")
+        else:
+            envelope[name] = entry
+    if not batch:
+        return envelope, [rest]
+    for key, entry in rest.items():
+        lowered = key.lower()
+        if lowered.startswith("x-"):
+            if too_deep(entry, NESTING_MAX):
+                raise _unreadable(f"{shorten(key)} is nested more than {NESTING_MAX} levels deep.", "too_deep")
+        elif lowered.startswith("@odata."):
+            continue
+        elif lowered in NOT_PERMITTED:
+            raise _unreadable(f"The field {shorten(key)!r} is not for the sender to set.", "not_permitted")
+        else:
+            raise _unreadable(
+                f"Unknown field {shorten(key)!r} beside `indicators`. Fields for all indicators go into `defaults`; "
+                "your own are named x-...",
+                "unknown_field",
+            )
+    entries = envelope["indicators"]
+    if not isinstance(entries, list):
+        raise _unreadable(f"`indicators` is {json_type(entries)}, not a list.", "wrong_type")
+    return envelope, entries
+
+
+def _item(builder: Builder, ordinal: int, entry: Any) -> Item:
+    if type(entry) is str:
+        entry = {"indicatorValue": entry}
+    elif type(entry) is not dict:
+        if type(entry) is Repeated:
+            problem = Problem(
+                "duplicate_field", "The object has a field twice, so that it says two things; give it once."
+            )
+        else:
+            problem = Problem("not_an_object", f"The item is {json_type(entry)}; write an object or a value as text.")
+        return Item(ordinal, _shown(entry), None, problem)
+    built = builder.build(entry)
+    problem_or_none = built.problem
+    if built.indicator is not None:
+        problem_or_none = guard.check(built.indicator)
+    if problem_or_none is not None:
+        return Item(ordinal, _shown(entry), None, problem_or_none, built.notes)
+    return Item(ordinal, _shown(entry), built.indicator, None, built.notes)
+
+
+def _shown(entry: Any) -> str:
+    if isinstance(entry, dict):
+        value = entry.get("indicatorValue")
+        if value is None:
+            value = next((v for k, v in entry.items() if k.lower() in _VALUE_NAMES), "")
+        return shorten(value)
+    return shorten(entry)
+
+
+def _check_schema(schema: Any) -> None:
+    # 1.0 and true equal 1 in Python; neither is the schema's number.
+    if schema is None or (type(schema) is int and schema == SCHEMA):
+        return
+    seen = str(schema)[:20] if type(schema) is int else shorten(schema)
+    raise _unreadable(f"The schema is {seen}; this app reads schema {SCHEMA}.", "unknown_schema")
+
+
+def _defaults(value: Any) -> Mapping[str, object]:
+    if value is None:
+        return {}
+    if not isinstance(value, dict) or isinstance(value, Repeated):
+        seen = "an object with a field twice" if isinstance(value, Repeated) else json_type(value)
+        raise _unreadable(f"`defaults` is {seen}; write an object with fields of indicators.", "wrong_type")
+    for key in value:
+        if key.lower() in _VALUE_NAMES:
+            raise _unreadable("`defaults` holds a value; each indicator has its own.", "wrong_type")
+    return value
+
+
+def _incident(value: Any) -> str:
+    """The incident as text: a number, an id, or an object that has one of number, id, name, title (the first wins)."""
+    if isinstance(value, dict):
+        by_name = {key.lower(): entry for key, entry in value.items()}
+        for name in ("number", "incidentnumber", "id", "name", "title"):
+            if by_name.get(name) not in (None, ""):
+                return _index(f"incident.{name}", by_name[name])
+        raise _unreadable("`incident` is an object without number, id, name or title.", "wrong_type")
+    return _index("incident", value)
+
+
+def _index(name: str, value: Any) -> str:
+    if value is None:
+        return ""
+    if type(value) is int and abs(value) < 10**18:
+        return str(value)
+    if type(value) is not str:
+        raise _unreadable(f"`{name}` is {json_type(value)}; write text or a whole number.", "wrong_type")
+    text = value.strip()
+    if len(text) > INDEX_MAX or not text.isprintable():
+        raise _unreadable(f"`{name}` is not one line of at most {INDEX_MAX} printable characters.", "wrong_type")
+    return text
+
+
+def _unreadable(text: str, reason: str) -> UnreadableError:
+    return UnreadableError(text, reason=reason, remediation=_REMEDY)
