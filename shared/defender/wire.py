@@ -9,6 +9,7 @@ from __future__ import annotations
 import contextlib
 import contextvars
 import socket
+import ssl
 import threading
 import time
 from collections.abc import Iterator
@@ -82,6 +83,31 @@ _attempt: contextvars.ContextVar[Attempt | None] = contextvars.ContextVar("attem
 
 
 class _Connection(HTTPSConnection):
+    @property
+    def is_connected(self) -> bool:
+        """Whether an idle connection still stands.
+
+        urllib3 takes anything readable for the end of the connection. On a connection that has carried no request yet
+        it is the session tickets of TLS 1.3, which the server sends after the handshake: read them away and look again.
+        """
+        if super().is_connected:
+            return True
+        connection = getattr(self, "sock", None)
+        if not isinstance(connection, ssl.SSLSocket):
+            return False
+        before = connection.gettimeout()
+        try:
+            connection.settimeout(0.0)
+            connection.recv(1)
+        except ssl.SSLWantReadError:
+            return True
+        except OSError:
+            return False
+        finally:
+            connection.settimeout(before)
+        # An end, or data that nobody asked for.
+        return False
+
     def request(self, *args: Any, **kwargs: Any) -> None:
         attempt = _attempt.get()
         if attempt is not None:

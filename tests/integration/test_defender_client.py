@@ -1,0 +1,548 @@
+"""The client against a real TLS server that answers well, badly, late, half and not at all."""
+
+from __future__ import annotations
+
+import dataclasses
+import socket
+import threading
+import time
+from collections.abc import Iterator
+from datetime import UTC, datetime, timedelta
+from email.utils import format_datetime
+from pathlib import Path
+from typing import Any
+from urllib.parse import parse_qs, unquote, urlsplit
+
+import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+
+from shared.defender.client import DefenderClient
+from shared.errors import (
+    BatchRefusedError,
+    DefenderError,
+    DeniedError,
+    NotSentError,
+    ThrottledError,
+    TokenError,
+    UnavailableError,
+)
+from tests.wire_server import Certificates, Reply, Request, WireServer, closed_port, make_certificates, serve
+
+TOKEN = "eyJhbGciOiJub25lIn0.eyJyb2xlcyI6WyJUaS5SZWFkV3JpdGUiXX0.not-a-real-signature"
+
+
+@dataclasses.dataclass(frozen=True)
+class AToken:
+    value: str = TOKEN
+
+
+class Tokens:
+    def __init__(self) -> None:
+        self.dropped: list[str] = []
+        self.asked = 0
+        self.delay = 0.0
+
+    def get(self) -> AToken:
+        self.asked += 1
+        time.sleep(self.delay)
+        return AToken()
+
+    def invalidate(self, token: AToken, /) -> None:
+        self.dropped.append(token.value)
+
+
+@pytest.fixture(scope="module")
+def certificates(tmp_path_factory: pytest.TempPathFactory) -> Certificates:
+    return make_certificates(tmp_path_factory.mktemp("tls"))
+
+
+@pytest.fixture
+def server(certificates: Certificates) -> Iterator[WireServer]:
+    with serve(certificates) as running:
+        yield running
+
+
+@pytest.fixture
+def tokens() -> Tokens:
+    return Tokens()
+
+
+@pytest.fixture
+def client(
+    server: WireServer, certificates: Certificates, tokens: Tokens, monkeypatch: pytest.MonkeyPatch
+) -> Iterator[DefenderClient[AToken]]:
+    monkeypatch.setenv("REQUESTS_CA_BUNDLE", str(certificates.file))
+    made = DefenderClient(f"https://localhost:{server.port}", tokens, timeout=5)
+    yield made
+    made.close()
+
+
+def payload(value: str, type: str = "DomainName") -> dict[str, Any]:
+    return {"indicatorValue": value, "indicatorType": type, "action": "Audit"}
+
+
+def row(value: str, reason: str | None = None, id: str | None = "17") -> dict[str, Any]:
+    return {"id": id, "indicator": value, "isFailed": reason is not None, "failureReason": reason}
+
+
+def imported(*rows: dict[str, Any]) -> Reply:
+    return Reply(body={"@odata.context": "https://localhost/$metadata", "value": list(rows)})
+
+
+def refused(client: DefenderClient[AToken], kind: type[DefenderError]) -> DefenderError:
+    """The error of an import call; neither it nor what hangs on it shows the token."""
+    with pytest.raises(DefenderError) as caught:
+        client.import_indicators([payload("a.example")])
+    assert type(caught.value) is kind, caught.value
+    assert TOKEN not in str(caught.value) and caught.value.__cause__ is None and caught.value.__context__ is None
+    return caught.value
+
+
+# --- what is sent ----------------------------------------------------------------------------------------------------
+
+
+def test_defender_import_sends_the_documented_body(client: DefenderClient[AToken], server: WireServer) -> None:
+    server.default = imported(row("a.example", id="2841"), row("b.example", id="2842"))
+    results = client.import_indicators([payload("a.example"), payload("b.example")])
+    (request,) = server.requests
+    assert (request.method, request.target) == ("POST", "/api/indicators/import")
+    assert request.headers["Authorization"] == f"Bearer {TOKEN}"
+    assert request.headers["Content-Type"] == "application/json"
+    assert request.json() == {"Indicators": [payload("a.example"), payload("b.example")]}
+    assert [(r.value, r.failed, r.reason, r.id) for r in results] == [
+        ("a.example", False, "", "2841"),
+        ("b.example", False, "", "2842"),
+    ]
+
+
+@pytest.mark.parametrize("count", [0, 501])
+def test_defender_import_takes_one_to_500(client: DefenderClient[AToken], server: WireServer, count: int) -> None:
+    with pytest.raises(ValueError, match="1 to 500"):
+        client.import_indicators([payload("a.example")] * count)
+    assert server.requests == []
+
+
+def test_defender_netrc_does_not_replace_the_token(
+    client: DefenderClient[AToken], server: WireServer, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    netrc = tmp_path / "netrc"
+    netrc.write_text("machine localhost login somebody password something\n")
+    monkeypatch.setenv("NETRC", str(netrc))
+    server.default = imported(row("a.example"))
+    client.import_indicators([payload("a.example")])
+    assert server.requests[0].headers["Authorization"] == f"Bearer {TOKEN}"
+
+
+def test_defender_base_url_must_be_https() -> None:
+    with pytest.raises(ValueError, match="https"):
+        DefenderClient("http://localhost:1", Tokens())
+
+
+# --- statuses --------------------------------------------------------------------------------------------------------
+
+QUOTA = (
+    "API calls quota exceeded! Maximum allowed 30 per 00:01:00 for the key Destination+TenantID+AppID. "
+    "You can send requests again in 8 seconds."
+)
+
+
+def error(code: str, message: str) -> dict[str, Any]:
+    return {"error": {"code": code, "message": message, "target": "|f712eef2-447d37a1beaf6d2b."}}
+
+
+def date(seconds: float) -> str:
+    return format_datetime(datetime(2030, 1, 1, tzinfo=UTC) + timedelta(seconds=seconds), usegmt=True)
+
+
+@pytest.mark.parametrize(
+    ("headers", "message", "wait"),
+    [
+        ({"Retry-After": "17"}, QUOTA, 17),
+        ({"Retry-After": "0"}, QUOTA, 1),
+        ({"Retry-After": "999999"}, QUOTA, 3600),
+        ({"Retry-After": date(40), "Date": date(0)}, QUOTA, 40),
+        ({"Retry-After": date(0), "Date": date(40)}, QUOTA, 1),
+        ({"Retry-After": "soon"}, QUOTA, 8),
+        ({}, QUOTA, 8),
+        ({}, "Slow down.", 30),
+        ({"Retry-After": "nan"}, "Slow down.", 1),
+    ],
+)
+def test_defender_429_names_its_wait(
+    client: DefenderClient[AToken], server: WireServer, headers: dict[str, str], message: str, wait: float
+) -> None:
+    server.default = Reply(429, error("429", message), headers)
+    caught = refused(client, ThrottledError)
+    assert isinstance(caught, ThrottledError) and caught.retry_after == wait
+    assert len(server.requests) == 1, "one attempt a call; the caller owns retries"
+
+
+@pytest.mark.parametrize(
+    ("status", "kind"),
+    [
+        (201, DeniedError),
+        (204, DeniedError),
+        (302, DeniedError),
+        (401, DeniedError),
+        (403, DeniedError),
+        (404, DeniedError),
+        (405, DeniedError),
+        (409, DeniedError),
+        (413, DeniedError),
+        (418, DeniedError),
+        (408, UnavailableError),
+        (500, UnavailableError),
+        (502, UnavailableError),
+        (503, UnavailableError),
+        (504, UnavailableError),
+    ],
+)
+def test_defender_p7_no_other_status_is_success(
+    client: DefenderClient[AToken], server: WireServer, status: int, kind: type[DefenderError]
+) -> None:
+    """P7: whatever is not the documented 200 is an error, even with a body that speaks of success."""
+    body = None if status == 204 else {"value": [row("a.example")]}
+    server.default = Reply(status, body, {"Location": "https://localhost:1/elsewhere"})
+    assert refused(client, kind).status == status
+    assert len(server.requests) == 1
+
+
+def test_defender_503_hands_on_retry_after(client: DefenderClient[AToken], server: WireServer) -> None:
+    server.default = Reply(503, b"<html>busy</html>", {"Retry-After": "12", "Content-Type": "text/html"})
+    caught = refused(client, UnavailableError)
+    assert isinstance(caught, UnavailableError) and caught.retry_after == 12
+
+
+def test_defender_401_takes_the_token_out_of_use(
+    client: DefenderClient[AToken], server: WireServer, tokens: Tokens
+) -> None:
+    server.default = Reply(401, error("Unauthorized", "expired"))
+    refused(client, DeniedError)
+    assert tokens.dropped == [TOKEN]
+
+
+def test_defender_403_says_which_role(client: DefenderClient[AToken], server: WireServer, tokens: Tokens) -> None:
+    said = "Missing application roles. API required roles: Ti.ReadWrite.All, Ti.ReadWrite"
+    server.default = Reply(403, error("Forbidden", said))
+    assert "Ti.ReadWrite.All of WindowsDefenderATP" in refused(client, DeniedError).remediation
+    assert tokens.dropped == [], "a missing role is no reason to ask for token after token"
+
+
+def test_defender_400_carries_what_the_service_said(client: DefenderClient[AToken], server: WireServer) -> None:
+    said = "Indicator a.example is inactive. (Expiration time should be set to a future date time)"
+    server.default = Reply(400, error("BadRequest", said))
+    caught = refused(client, BatchRefusedError)
+    assert isinstance(caught, BatchRefusedError) and (caught.code, caught.message_text) == ("BadRequest", said)
+
+
+def test_defender_an_echoed_token_is_blotted_out(client: DefenderClient[AToken], server: WireServer) -> None:
+    server.default = lambda request: Reply(400, error("BadRequest", f"bad header {request.headers['Authorization']}"))
+    caught = refused(client, BatchRefusedError)
+    assert isinstance(caught, BatchRefusedError) and TOKEN not in caught.message_text
+
+
+# --- half an answer, no answer ---------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    "reply",
+    [
+        Reply(broken="before"),
+        Reply(body=b'{"value": [', broken="inside"),
+        Reply(body=b'{"value": [', broken="close-early"),
+        Reply(body=b'{"value": ['),
+        Reply(body=b""),
+        Reply(body=b"\xff\xfe garbage"),
+        Reply(body=b"[" * 100_000),
+        Reply(body={"value": []}),
+        Reply(body={"value": [row("a.example"), row("b.example")]}),
+        Reply(body={"value": [{"indicator": "a.example"}]}),
+        Reply(body={"value": [{**row("a.example"), "isFailed": "false"}]}),
+        Reply(body={"value": [{**row("a.example"), "indicator": 7}]}),
+    ],
+    ids=range(12),
+)
+def test_defender_half_an_answer_may_have_been_done(
+    client: DefenderClient[AToken], server: WireServer, reply: Reply
+) -> None:
+    server.default = reply
+    refused(client, UnavailableError)
+    assert len(server.requests) == 1
+
+
+@pytest.mark.parametrize("body", [{"values": []}, [], {"value": {}}, {"value": [1]}, "ok", 1])
+def test_defender_a_whole_answer_that_nobody_knows(
+    client: DefenderClient[AToken], server: WireServer, body: Any
+) -> None:
+    server.default = Reply(body=body)
+    refused(client, DeniedError)
+
+
+def test_defender_a_reset_connection_is_not_used_again(client: DefenderClient[AToken], server: WireServer) -> None:
+    server.script.append(Reply(body=b"{", broken="inside"))
+    server.default = imported(row("a.example"))
+    refused(client, UnavailableError)
+    assert client.import_indicators([payload("a.example")])[0].failed is False
+
+
+@pytest.mark.parametrize("reply", [Reply(body=b"{", broken="drip")])
+def test_defender_an_answer_that_drips_is_ended(
+    server: WireServer, certificates: Certificates, reply: Reply, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Each byte comes well within the socket's time-out, and the call still ends."""
+    monkeypatch.setenv("REQUESTS_CA_BUNDLE", str(certificates.file))
+    server.default = reply
+    client = DefenderClient(f"https://localhost:{server.port}", Tokens(), timeout=0.3)
+    assert "within 0.3 s" in str(refused(client, UnavailableError))
+    client.close()
+
+
+def test_defender_no_answer_at_all_is_ended(
+    server: WireServer, certificates: Certificates, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("REQUESTS_CA_BUNDLE", str(certificates.file))
+
+    def stall(request: Request) -> Reply:
+        server.over.wait(20)
+        return Reply(broken="before")
+
+    server.default = stall
+    client = DefenderClient(f"https://localhost:{server.port}", Tokens(), timeout=0.3)
+    assert "within 0.3 s" in str(refused(client, UnavailableError))
+    server.over.set()
+    client.close()
+
+
+# --- nothing was sent ------------------------------------------------------------------------------------------------
+
+
+def test_defender_nobody_listens_so_nothing_was_sent() -> None:
+    client = DefenderClient(f"https://localhost:{closed_port()}", Tokens())
+    refused(client, NotSentError)
+
+
+def test_defender_too_late_so_nothing_was_sent(client: DefenderClient[AToken], server: WireServer) -> None:
+    with pytest.raises(NotSentError):
+        client.import_indicators([payload("a.example")], not_after=time.monotonic() - 0.001)
+    assert server.connections == 0
+
+
+def test_defender_a_slow_token_can_make_it_too_late(
+    client: DefenderClient[AToken], server: WireServer, tokens: Tokens
+) -> None:
+    tokens.delay = 0.2
+    with pytest.raises(NotSentError):
+        client.import_indicators([payload("a.example")], not_after=time.monotonic() + 0.1)
+    assert server.connections == 0
+
+
+def test_defender_a_handshake_that_ends_too_late_sends_nothing(certificates: Certificates) -> None:
+    """The connection comes about after the permit's time: the request must not follow."""
+    received = bytearray()
+    context = certificates.context()
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+
+        def slow() -> None:
+            raw, _ = listener.accept()
+            time.sleep(0.4)
+            try:
+                with context.wrap_socket(raw, server_side=True) as connection:
+                    while piece := connection.recv(4096):
+                        received.extend(piece)
+            except OSError:
+                pass
+
+        thread = threading.Thread(target=slow, daemon=True)
+        thread.start()
+        client = DefenderClient(f"https://localhost:{listener.getsockname()[1]}", Tokens())
+        with pytest.raises(NotSentError):
+            client.import_indicators([payload("a.example")], not_after=time.monotonic() + 0.15)
+        client.close()
+        thread.join(5)
+    assert received == b""
+
+
+def test_defender_an_untrusted_certificate_sends_nothing(
+    client: DefenderClient[AToken], server: WireServer, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("REQUESTS_CA_BUNDLE", str(make_certificates(tmp_path).file))
+    refused(client, NotSentError)
+    assert server.requests == []
+
+
+def test_defender_no_token_no_call(server: WireServer) -> None:
+    class Broken(Tokens):
+        def get(self) -> AToken:
+            raise TokenError("Entra ID issues no token", code="AADSTS700016")
+
+    client = DefenderClient(f"https://localhost:{server.port}", Broken())
+    with pytest.raises(TokenError):
+        client.import_indicators([payload("a.example")])
+    with pytest.raises(TokenError):
+        client.prepare()
+    assert server.connections == 0
+
+
+def test_defender_prepare_leaves_a_connection_for_the_call(client: DefenderClient[AToken], server: WireServer) -> None:
+    server.default = imported(row("a.example"))
+    client.prepare()
+    client.prepare()
+    assert server.requests == []
+    client.import_indicators([payload("a.example")], not_after=time.monotonic() + 5)
+    assert (len(server.requests), server.connections) == (1, 1)
+
+
+def test_defender_prepare_says_when_nobody_listens() -> None:
+    with pytest.raises(NotSentError):
+        DefenderClient(f"https://localhost:{closed_port()}", Tokens()).prepare()
+
+
+def test_defender_one_client_serves_eight_threads(client: DefenderClient[AToken], server: WireServer) -> None:
+    server.default = lambda request: imported(row(request.json()["Indicators"][0]["indicatorValue"]))
+    found: list[tuple[str, str]] = []
+
+    def call(number: int) -> None:
+        for turn in range(5):
+            value = f"{number}-{turn}.example"
+            found.append((value, client.import_indicators([payload(value)])[0].value))
+
+    threads = [threading.Thread(target=call, args=(number,)) for number in range(8)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join(20)
+    assert len(found) == 40 and all(sent == got for sent, got in found)
+    assert server.connections <= 8
+
+
+# --- results ---------------------------------------------------------------------------------------------------------
+
+
+def test_defender_p6_a_failed_row_in_a_200_is_not_success(client: DefenderClient[AToken], server: WireServer) -> None:
+    """P6: 200 says that the call was read; each row says what became of its indicator."""
+    full = "Max capacity exceeded. Current Total: 15000, Limit: 15000 (Parameter 'Capacity: 15000/15000')"
+    server.default = imported(row("a.example"), row("b.example", full, id="99"), row("c.example", "  "))
+    results = client.import_indicators([payload(v) for v in ("a.example", "b.example", "c.example")])
+    assert [r.failed for r in results] == [False, True, True]
+    assert results[1].reason == full and results[1].id is None, "an id in a failed row means nothing"
+    assert results[2].reason == "Defender named no reason"
+
+
+# --- the list --------------------------------------------------------------------------------------------------------
+
+
+def listed(*numbers: int, link: str | None = None) -> Reply:
+    rows = [{"id": str(n), "indicatorValue": f"{n}.example", "indicatorType": "DomainName"} for n in numbers]
+    return Reply(body={"value": rows} | ({"@odata.nextLink": link} if link else {}))
+
+
+def test_defender_list_goes_on_by_skip_until_a_short_page(client: DefenderClient[AToken], server: WireServer) -> None:
+    server.script.extend([listed(1, 2), listed(2, 3), listed(4)])
+    permits = iter([None, None, None])
+    found = [r["id"] for r in client.list_indicators(top=2, before_call=lambda: next(permits))]
+    assert found == ["1", "2", "3", "4"], "a row that moved is told once"
+    assert [r.target for r in server.requests] == [
+        "/api/indicators?$top=2",
+        "/api/indicators?$top=2&$skip=2",
+        "/api/indicators?$top=2&$skip=4",
+    ]
+
+
+def test_defender_list_follows_next_links(client: DefenderClient[AToken], server: WireServer) -> None:
+    base = f"https://localhost:{server.port}"
+    server.script.extend([listed(1, link=f"{base}/api/indicators?$skiptoken=x%20y"), listed(2)])
+    assert [r["id"] for r in client.list_indicators()] == ["1", "2"]
+    assert server.requests[1].target == "/api/indicators?$skiptoken=x%20y"
+
+
+@pytest.mark.parametrize(
+    "link",
+    [
+        "https://evil.example/api/indicators",
+        "//evil.example/api/indicators",
+        "http://localhost:{port}/api/indicators",
+        "https://localhost:{port}@evil.example/api/",
+        "https://localhost:{port}/other",
+        "/api/indicators?$top=10000",
+    ],
+)
+def test_defender_next_link_stays_with_us(client: DefenderClient[AToken], server: WireServer, link: str) -> None:
+    """The token goes wherever the link leads; and a link to its own page would never end."""
+    server.default = listed(1, link=link.format(port=server.port))
+    with pytest.raises(DeniedError, match="next link"):
+        list(client.list_indicators())
+    assert len(server.requests) == 1
+
+
+def test_defender_p15_a_listing_that_breaks_off_is_an_error(client: DefenderClient[AToken], server: WireServer) -> None:
+    """Never a short list: who deletes what is missing from it would delete everything."""
+    server.script.extend([listed(1, 2), Reply(500)])
+    with pytest.raises(UnavailableError):
+        list(client.list_indicators(top=2))
+
+
+HOSTILE = "http://e.example/dl?id=12&tok=a'b''c&x=%27%2541+y z#frag;\u00e4\u20ac\\\""
+
+
+@pytest.mark.parametrize("value", [HOSTILE, "a' or 1 eq 1 or 'a' eq 'a", "100%25", "~.-_!*()"])
+def test_defender_p12_values_arrive_whole_in_the_filter(
+    client: DefenderClient[AToken], server: WireServer, value: str
+) -> None:
+    """P12: quotes doubled for OData, then everything percent-encoded."""
+    server.default = listed()
+    client.by_value("Url", value)
+    query = urlsplit(server.requests[0].target).query
+    assert parse_qs(query)["$filter"] == [f"indicatorValue eq '{value.replace(chr(39), chr(39) * 2)}'"]
+    assert query.count("&") == 1 and "+" not in query.split("$filter=")[1]
+
+
+@settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(value=st.text(st.characters(exclude_categories=["Cs"], exclude_characters="\x00"), min_size=1, max_size=60))
+def test_defender_p12_any_value_survives_the_wire(
+    client: DefenderClient[AToken], server: WireServer, value: str
+) -> None:
+    server.requests.clear()
+    server.default = listed()
+    client.by_value("Url", value)
+    sent = unquote(server.requests[0].target.split("$filter=")[1]).removeprefix("indicatorValue eq '").removesuffix("'")
+    assert sent.replace("''", "'") == value
+
+
+def test_defender_by_value_keeps_to_the_type(client: DefenderClient[AToken], server: WireServer) -> None:
+    rows = [{"id": "1", "indicatorType": "Url"}, {"id": "2", "indicatorType": "DomainName"}, {"id": "3"}]
+    server.default = Reply(body={"value": rows})
+    assert [r["id"] for r in client.by_value("DomainName", "a.example")] == ["2"]
+
+
+# --- deletion and probe ----------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(("status", "deleted"), [(204, True), (200, True), (404, False)])
+def test_defender_delete(client: DefenderClient[AToken], server: WireServer, status: int, deleted: bool) -> None:
+    server.default = Reply(status)
+    assert client.delete("17/../18") is deleted
+    assert (server.requests[0].method, server.requests[0].target) == ("DELETE", "/api/indicators/17%2F..%2F18")
+
+
+def test_defender_delete_that_is_refused(client: DefenderClient[AToken], server: WireServer) -> None:
+    server.default = Reply(403)
+    with pytest.raises(DeniedError):
+        client.delete("17")
+
+
+def test_defender_batch_delete(client: DefenderClient[AToken], server: WireServer) -> None:
+    server.script.extend([Reply(204), Reply(404, error("ResourceNotFound", "Resource 5 wasn't found"))])
+    client.batch_delete(["1", "2"])
+    assert server.requests[0].json() == {"IndicatorIds": ["1", "2"]}
+    with pytest.raises(DeniedError) as caught:
+        client.batch_delete(["1", "5"])
+    assert caught.value.status == 404
+    with pytest.raises(ValueError, match="1 to 500"):
+        client.batch_delete([])
+
+
+def test_defender_probe_is_one_small_list(client: DefenderClient[AToken], server: WireServer) -> None:
+    server.default = listed(1)
+    client.probe()
+    assert [r.target for r in server.requests] == ["/api/indicators?$top=1"]
