@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import email.utils
+import functools
 import time
 from datetime import UTC, datetime, timedelta
 
@@ -29,6 +30,7 @@ class Clock:
         return email.utils.formatdate(self.now(), usegmt=True)
 
 
+@functools.lru_cache(4096)
 def dotnet(ticks: int) -> str:
     """Ticks since 1970 as .NET writes them: up to seven digits of fraction, trailing zeros trimmed (recorded)."""
     seconds, fraction = divmod(ticks, TICKS)
@@ -40,6 +42,7 @@ def dotnet(ticks: int) -> str:
     return f"{whole}.{fraction:07d}".rstrip("0") + "Z" if fraction else whole + "Z"
 
 
+@functools.lru_cache(4096)
 def parse(text: str) -> int:
     """An ISO 8601 date and time as ticks since 1970; without a zone it counts as UTC.
 

@@ -47,6 +47,8 @@ PROPERTIES = (
     "certificateInfo",
 )
 _ONLY_AT_CREATION = ("application", "version", "certificateInfo")
+_BLANK: Row = dict.fromkeys(PROPERTIES)
+_CLEARED: Row = dict.fromkeys(WRITABLE.keys() - {"indicatorValue", "indicatorType", "action", *_ONLY_AT_CREATION})
 
 
 class Caller:
@@ -151,15 +153,17 @@ class Store:
 
     def _create(self, key: tuple[Any, ...], item: dict[str, Any], caller: Caller, now: int) -> Row:
         number, self._next = self._next, self._next + 1
-        row: Row = dict.fromkeys(PROPERTIES)
-        row["id"] = str(number)
-        row["indicatorValue"] = item["indicatorValue"]
-        row["createdBy"] = caller.app
-        row["createdByDisplayName"] = caller.name
-        row["createdBySource"] = caller.source
-        row["creationTimeDateTimeUtc"] = dotnet(now)
-        # About ten milliseconds later through the API, the same moment in the portal (recorded).
-        row["lastUpdateTime"] = dotnet(now + (TICKS // 100 if caller.source == "PublicApi" else 0))
+        moment = dotnet(now)
+        row = _BLANK | {
+            "id": str(number),
+            "indicatorValue": item["indicatorValue"],
+            "createdBy": caller.app,
+            "createdByDisplayName": caller.name,
+            "createdBySource": caller.source,
+            "creationTimeDateTimeUtc": moment,
+            # About ten milliseconds later through the API, the same moment in the portal (recorded).
+            "lastUpdateTime": moment if caller.source == "Portal" else dotnet(now + TICKS // 100),
+        }
         self._rows[number] = row
         self._keys[key] = number
         self._key_of[number] = key
@@ -169,12 +173,11 @@ class Store:
 
     def _write(self, row: Row, item: dict[str, Any], *, creating: bool) -> None:
         number = int(row["id"])
-        for name in WRITABLE:
-            if name == "indicatorValue" or (name in _ONLY_AT_CREATION and not creating):
-                continue
-            if not creating and self._rules.update_keeps_omitted and name not in item:
-                continue
-            row[name] = item.get(name)
+        if not creating and not self._rules.update_keeps_omitted:
+            row |= _CLEARED
+        for name, value in item.items():
+            if name in WRITABLE and (creating or name not in _ONLY_AT_CREATION):
+                row[name] = value
         row["severity"] = row["severity"] or "Informational"
         row["category"] = row["category"] if row["category"] is not None else 1
         row["generateAlert"] = bool(row["generateAlert"])

@@ -75,6 +75,9 @@ class Listener:
             self._server.close()
         if self._protocols is not None:
             await self._protocols.shutdown(0.1)
+        if self._server is not None:
+            self._server.abort_clients()
+        await asyncio.sleep(0)  # an aborted transport closes its socket in the loop's next turn
         self._reserved.close()
 
 

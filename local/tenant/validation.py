@@ -55,6 +55,7 @@ READ_ONLY = frozenset(
         "sourceType",
     }
 )
+_KINDS = {name: frozenset((type(None), *kinds)) for name, kinds in WRITABLE.items()}
 _EXACT = {name.lower(): name for name in (*WRITABLE, *READ_ONLY)}
 _HEX_LENGTH = {"FileSha1": 40, "FileSha256": 64, "FileMd5": 32}
 _HEX = re.compile(r"^[0-9a-fA-F]+$")
@@ -123,15 +124,14 @@ def _check_form(item: Any, rules: Rules) -> Fault | None:
     if not isinstance(item, dict):
         return Fault("batch", rules.malformed_code, _MALFORMED)
     for name, value in item.items():
-        kinds = WRITABLE.get(name)
-        if kinds is None:
-            # Names are case-sensitive (documented). A stranger is ignored; whether the service minds is unknown.
-            if name not in READ_ONLY and _EXACT.get(name.lower(), name) != name and name.lower() in _EXACT:
-                exact = _EXACT[name.lower()]
-                if exact in REQUIRED and exact not in item:
-                    continue  # reported as missing below
+        kinds = _KINDS.get(name)
+        if kinds is not None:
+            if type(value) not in kinds:
                 return _fault(rules, "malformed", rules.malformed_code, _MALFORMED)
-        elif value is not None and (not isinstance(value, kinds) or (isinstance(value, bool) and bool not in kinds)):
+        elif name not in READ_ONLY and (exact := _EXACT.get(name.lower())) is not None:
+            # Names are case-sensitive (documented). A stranger is ignored; whether the service minds is unknown.
+            if exact in REQUIRED and exact not in item:
+                return _fault(rules, "missing", "MissingRequiredParameter", f"Parameter {exact} is missing")
             return _fault(rules, "malformed", rules.malformed_code, _MALFORMED)
     for name in REQUIRED:
         if item.get(name) is None:
