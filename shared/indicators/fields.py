@@ -83,6 +83,8 @@ _CANONICAL: dict[str, str] = {name.lower(): name for name in FIELDS} | dict(ALIA
 _IGNORED = {name.lower(): name for name in READ_ONLY}
 _SINGLE = frozenset({"indicatorValue", "title", "description", "externalId"})
 _SPACING = str.maketrans("", "", " -_")
+# Stand for the booleans where 1 and 0 must not: they equal nothing but themselves.
+_TRUE, _FALSE = object(), object()
 _SUGGESTIONS_MAX = 50
 _TEMPLATES_MAX = 1_024
 
@@ -323,9 +325,10 @@ def _short_action(name: str) -> str:
 def _key(kind: IndicatorType, fields: dict[str, Any]) -> tuple[object, ...] | None:
     """What decides the template, None when it cannot be told apart cheaply (True equals 1, lists do not hash)."""
     key: list[object] = [kind]
+    value: object
     for name, value in fields.items():
         if type(value) is bool:
-            value = "\0true" if value else "\0false"
+            value = _TRUE if value else _FALSE
         elif type(value) is list:
             if not all(type(entry) is str for entry in value):
                 return None

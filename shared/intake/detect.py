@@ -52,8 +52,13 @@ def decode(body: bytes) -> Any:
 
 
 def _unwrap(body: bytes) -> str:
-    for _ in range(_WRAPS_MAX + 1):
-        text = _text(body).strip()
+    for wraps in range(_WRAPS_MAX + 1):
+        try:
+            text = _text(body).strip()
+        except UnreadableError:
+            if wraps:  # letters that only looked like base64
+                break
+            raise
         if not text:
             raise UnreadableError(
                 "The message is empty.", reason="empty", remediation="Send one indicator, a list or a batch."
