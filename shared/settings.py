@@ -80,6 +80,9 @@ class Settings:
     limit_suspect: tuple[Limit, ...] = _setting((Limit(8, 63.0),), "Share of it for items under suspicion.")
     limit_list: tuple[Limit, ...] = _setting((Limit(100, 63.0), Limit(1500, 3603.0)), "Budget of list calls.")
     limit_delete: tuple[Limit, ...] = _setting((Limit(100, 63.0), Limit(1500, 3603.0)), "Budget of delete calls.")
+    limit_batch_delete: tuple[Limit, ...] = _setting(
+        (Limit(30, 63.0), Limit(1500, 3603.0)), "Budget of batch delete calls."
+    )
     call_size: int = _setting(500, "Indicators in one import call; the service takes 500.")
     call_timeout: float = _setting(25.0, "Time limit of one call.")
     call_latest_start: float = _setting(60.0, "No call starts later than this after its oldest invocation began.")

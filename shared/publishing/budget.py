@@ -121,9 +121,7 @@ class Budget:
             if row is None:
                 if await self._tables.insert(TABLE, fresh) is not None:
                     return
-            elif float(row.data["until"]) >= until:
-                return
-            elif await self._tables.update(TABLE, fresh) is not None:
+            elif float(row.data["until"]) >= until or await self._tables.update(TABLE, fresh) is not None:
                 return
 
     async def forget_before(self, epoch: float) -> int:

@@ -1,0 +1,16 @@
+"""The function app: builds it and registers the blueprints; nothing else."""
+
+import azure.functions as func
+
+from functions.dead_letters import bp as dead_letters
+from functions.health import bp as health
+from functions.publish import bp as publish
+from functions.start import begin
+from functions.submissions import bp as submissions
+from functions.timers import bp as timers
+
+begin()
+
+app = func.FunctionApp(http_auth_level=func.AuthLevel.FUNCTION)
+for blueprint in (publish, submissions, dead_letters, health, timers):
+    app.register_functions(blueprint)

@@ -1,0 +1,159 @@
+"""The ledger as people and tools see it over HTTP: JSON objects, and plain words."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from datetime import UTC, datetime
+from typing import Any
+
+from shared.intake.contract import Item
+from shared.ledger import ids
+from shared.ledger.deadletters import DeadLetter
+from shared.ledger.outcomes import Outcome, State
+from shared.ledger.parts import PartItem, Parts
+from shared.ledger.submissions import Submission
+
+_PART_SIZE = 500
+_WORDS = {
+    State.ACCEPTED: "Accepted by Defender. Devices follow within hours, or days for some types.",
+    State.UNCHANGED: "Defender holds exactly this already.",
+    State.SUPERSEDED: "A newer intent for the same value stands instead.",
+    State.REJECTED: "Rejected; it will not be sent.",
+    State.HELD: "Held until somebody decides.",
+    State.DEFERRED: "Put off; it is tried again by itself.",
+    State.PENDING: "On its way.",
+}
+
+
+def moment(epoch: float) -> str:
+    """ISO 8601, UTC, milliseconds."""
+    return datetime.fromtimestamp(epoch, UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z")
+
+
+def submission_shown(known: Submission) -> dict[str, Any]:
+    """A submission without its items."""
+    header = known.header
+    counts = known.fold.counts()
+    waiting = counts["held"] + counts["deferred"] + counts["pending"]
+    shown: dict[str, Any] = {
+        "id": header.id,
+        "state": "finished" if known.finished else "in_progress",
+        "text": _sentence(counts, waiting),
+        "counts": counts,
+        "reasons": known.fold.reasons(),
+        "intentAt": moment(header.intent_at),
+        "door": header.door,
+    }
+    for name, value in (
+        ("source", header.source),
+        ("incident", header.incident),
+        ("correlationId", header.correlation_id),
+        ("caller", header.caller),
+        ("replayOf", header.replay_of),
+    ):
+        if value:
+            shown[name] = value
+    return shown
+
+
+def _sentence(counts: dict[str, int], waiting: int) -> str:
+    told = [
+        f"{counts[state]} {state}" for state in ("accepted", "unchanged", "superseded", "rejected") if counts[state]
+    ]
+    told += [f"{counts[state]} {state}" for state in ("held", "deferred", "pending") if counts[state]]
+    end = "finished" if not waiting else f"{waiting} not finished"
+    return f"Of {counts['submitted']} submitted: {', '.join(told) or 'nothing yet'}; {end}."
+
+
+def item_shown(outcome: Outcome) -> dict[str, Any]:
+    """One item."""
+    shown: dict[str, Any] = {"ordinal": outcome.ordinal, "value": outcome.value, "state": outcome.state.value}
+    for name, value in (("type", outcome.type), ("action", outcome.action), ("reason", outcome.reason)):
+        if value:
+            shown[name] = value
+    shown["text"] = outcome.text or _WORDS[outcome.state]
+    if outcome.notes:
+        shown["notes"] = list(outcome.notes)
+    return shown
+
+
+async def items_shown(
+    parts: Parts, known: Submission, skip: int, top: int, state: str = ""
+) -> tuple[list[dict[str, Any]], int | None]:
+    """A page of a submission's items, in their order, and where the next page begins (None: this is the last)."""
+    fold = known.fold
+    if state:
+        ordinals = [n for n in range(fold.submitted) if fold.state(n).value == state]
+    else:
+        ordinals = list(range(fold.submitted))
+    page = ordinals[skip : skip + top]
+    following = skip + top if skip + top < len(ordinals) else None
+    unsettled = [n for n in page if n not in fold.fates]
+    stored = await _stored(parts, known, unsettled)
+    shown = []
+    for ordinal in page:
+        outcome = fold.fates.get(ordinal)
+        if outcome is None:
+            item = stored.get(ordinal)
+            key = item.key if item else ("", "")
+            action = item.action if item else ""
+            notes = item.notes if item else ()
+            outcome = Outcome(ordinal, fold.state(ordinal), key[1], key[0], action, notes=notes)
+        shown.append(item_shown(outcome))
+    return shown, following
+
+
+async def _stored(parts: Parts, known: Submission, ordinals: Sequence[int]) -> dict[int, PartItem]:
+    """Items that have no outcome yet, from the parts they lie in, as far as those can be found."""
+    if not ordinals:
+        return {}
+    names = {known.fold.deferred[n] for n in ordinals if n in known.fold.deferred}
+    if known.header.door == "http" or known.header.replay_of:
+        count = -(-known.fold.submitted // _PART_SIZE)
+        names |= {ids.door_part(known.header.id, number) for number in range(count)}
+    found: dict[int, PartItem] = {}
+    for name in sorted(names):
+        part = await parts.load(name)
+        if part is not None:
+            found |= {item.ordinal: item for item in part.items if item.submission == known.header.id}
+        if all(ordinal in found for ordinal in ordinals):
+            break
+    return found
+
+
+def verdicts_shown(items: Sequence[Item]) -> dict[str, Any]:
+    """The door's verdict on each item of a submission."""
+    shown = []
+    for item in items:
+        verdict: dict[str, Any] = {"ordinal": item.ordinal, "verdict": "rejected" if item.problem else "taken"}
+        if item.indicator is not None:
+            verdict["value"] = item.indicator.value
+            verdict["type"] = item.indicator.type.value
+            verdict["action"] = item.indicator.action.value
+        else:
+            verdict["value"] = item.shown
+        if item.problem is not None:
+            verdict["reason"] = item.problem.reason
+            verdict["text"] = item.problem.text
+        if item.notes:
+            verdict["notes"] = list(item.notes)
+        shown.append(verdict)
+    rejected = sum(item.problem is not None for item in items)
+    return {"verdicts": {"submitted": len(items), "taken": len(items) - rejected, "rejected": rejected}, "items": shown}
+
+
+def letter_shown(letter: DeadLetter) -> dict[str, Any]:
+    """One dead letter in the list."""
+    return {
+        "id": letter.id,
+        "state": letter.state,
+        "kind": letter.kind,
+        "at": moment(letter.at),
+        "reason": letter.reason,
+        "text": letter.text,
+        "items": letter.count,
+        "bytes": letter.size,
+        "intentAt": moment(letter.intent_at),
+        "submissions": list(letter.submissions[:20]),
+        **({"replayedAs": letter.replayed_as} if letter.replayed_as else {}),
+    }

@@ -1,0 +1,357 @@
+"""Group commit: everything in flight in this worker shares calls of 500, each started by a permit of the budget.
+
+Entries come in by `add` and leave settled. One task decides; calls run beside it and overlap. A key that is in a
+call stays out of every other call of this worker until the answer is in.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections import deque
+from collections.abc import Coroutine, Sequence
+
+from shared.errors import RelayError
+from shared.ledger.outcomes import Outcome, State
+from shared.publishing.answers import Answers, Ready, gather, send, stage
+from shared.publishing.budget import Budget, Permit, call_name
+from shared.publishing.decide import Rule, decide
+from shared.publishing.failures import Again, Suspect, Verdict
+from shared.publishing.known_bad import KnownBad
+from shared.publishing.order import Order
+from shared.publishing.ports import Defender, Tell
+from shared.publishing.settle import Deferral, Entry, Fate, Settler, outcome
+from shared.settings import Settings
+from shared.storage.protocols import Clock
+
+_LOOK_AGAIN = 5.0  # a hold may be lifted by somebody else
+_HOPELESS_AFTER = 1.0  # when no call can start in time, how long to gather before giving up
+
+
+class Committer:
+    """The group commit of one worker; all methods belong to its event loop."""
+
+    def __init__(
+        self,
+        settings: Settings,
+        clock: Clock,
+        budget: Budget,
+        order: Order,
+        defender: Defender,
+        answers: Answers,
+        settler: Settler,
+        known_bad: KnownBad,
+        tell: Tell,
+    ) -> None:
+        self._settings = settings
+        self._clock = clock
+        self._budget = budget
+        self._order = order
+        self._defender = defender
+        self._answers = answers
+        self._settler = settler
+        self._known_bad = known_bad
+        self._tell = tell
+        limit = budget.limits[0]
+        self._rule = Rule(limit.calls, limit.seconds, settings.call_size)
+        self._waiting: deque[Entry] = deque()
+        self._batch: list[Ready] = []
+        self._busy: set[tuple[str, str]] = set()
+        self._blocked: dict[tuple[str, str], list[Entry]] = {}
+        self._calls: set[asyncio.Task[None]] = set()
+        self._background: set[asyncio.Task[None]] = set()
+        self._wake = asyncio.Event()
+        self._task: asyncio.Task[None] | None = None
+        self._looked_at = float("-inf")
+
+    def add(self, entries: Sequence[Entry]) -> None:
+        """Take entries in; each one's `result` is set once it is settled."""
+        for entry in entries:
+            if entry.item.key in self._busy:
+                self._blocked.setdefault(entry.item.key, []).append(entry)
+            else:
+                self._waiting.append(entry)
+        if self._task is None or self._task.done():
+            self._task = asyncio.get_running_loop().create_task(self._run(), name="group commit")
+        self._wake.set()
+
+    @property
+    def in_hand(self) -> int:
+        """How many entries wait here or are in a call."""
+        blocked = sum(len(entries) for entries in self._blocked.values())
+        return len(self._waiting) + blocked + len(self._busy)
+
+    async def _run(self) -> None:
+        while True:
+            self._wake.clear()
+            try:
+                pause = await self._step()
+            except RelayError as error:
+                self._tell.alarm("group_commit", str(error))
+                self._fail_staged(error)
+                pause = 1.0
+            except Exception as error:  # the loop must outlive any fault; who waits gets the error and comes again
+                self._tell.alarm("group_commit", repr(error))
+                self._fail_staged(error)
+                pause = 1.0
+            if pause > 0 and not self._wake.is_set():
+                try:
+                    async with asyncio.timeout(pause):
+                        await self._wake.wait()
+                except TimeoutError:
+                    pass
+
+    def _fail_staged(self, error: Exception) -> None:
+        """Storage did not answer: what was being staged goes back to its messages, which will come again."""
+        for ready in self._batch:
+            self._fail(ready, error)
+        self._batch = []
+
+    def _fail(self, ready: Ready, error: BaseException) -> None:
+        self._release(ready)
+        for entry in [*ready.senders(), *ready.older]:
+            if not entry.result.done():
+                entry.result.set_exception(error)
+
+    def _release(self, ready: Ready) -> None:
+        if ready.released:
+            return  # by now the key may be in another call
+        ready.released = True
+        key = ready.lead.item.key
+        self._busy.discard(key)
+        for entry in self._blocked.pop(key, []):
+            self._insert(entry)
+        self._wake.set()
+
+    def _insert(self, entry: Entry) -> None:
+        """Back into the waiting, oldest first."""
+        if self._waiting and self._waiting[0].began > entry.began:
+            self._waiting.appendleft(entry)
+        else:
+            self._waiting.append(entry)
+
+    # One decision
+
+    async def _step(self) -> float:
+        """Do what is to be done now; returns how many seconds to wait for something new at most."""
+        loop_now = asyncio.get_running_loop().time()
+        await self._give_up(loop_now)
+        if not self._waiting and not self._batch:
+            return 3600.0
+        if len(self._calls) >= self._settings.calls_at_once:
+            return 1.0
+        again = self._decide(loop_now)
+        if again is not None and loop_now - self._looked_at < _LOOK_AGAIN:
+            return max(0.001, min(again - self._clock.now(), _LOOK_AGAIN))
+        view = await self._budget.look()
+        loop_now = self._looked_at = asyncio.get_running_loop().time()
+        again = self._decide(loop_now)
+        if again is None and view.opens_at - self._clock.now() > 0.5:
+            again = view.opens_at  # a longer window than the shortest is full
+        if again is not None:
+            return max(0.001, min(again - self._clock.now(), _LOOK_AGAIN))
+        await asyncio.gather(self._top_up(), self._prepare())
+        if not self._batch:
+            return 0.0
+        permit = await self._budget.take(view)
+        if permit is None:
+            self._looked_at = float("-inf")
+            return 0.0
+        batch, self._batch = self._batch, []
+        oldest = min(entry.began for ready in batch for entry in ready.senders())
+        self._tell.observe("permit_wait", asyncio.get_running_loop().time() - oldest)
+        task = asyncio.get_running_loop().create_task(self._call(batch, permit), name="import call")
+        self._calls.add(task)
+        task.add_done_callback(self._called)
+        return 0.0
+
+    def _called(self, task: asyncio.Task[None]) -> None:
+        self._calls.discard(task)
+        self._wake.set()
+
+    def _decide(self, loop_now: float) -> float | None:
+        ready = len(self._waiting) + len(self._batch)
+        heads = [self._waiting[0].began] if self._waiting else []
+        heads += [ready_.lead.began for ready_ in self._batch]
+        oldest = loop_now - min(heads)
+        seen = self._budget.seen
+        return decide(self._clock.now(), ready, oldest, seen.starts, seen.hold_until, self._rule)
+
+    async def _prepare(self) -> None:
+        try:
+            await self._defender.prepare()
+        except RelayError:
+            pass  # the call will meet the same trouble, and knows what to make of it
+
+    async def _give_up(self, loop_now: float) -> None:
+        """Settle as unsent what no call can take in time: it must not hold its message any longer."""
+        latest = self._settings.call_latest_start
+        fresh = loop_now - self._looked_at < _LOOK_AGAIN
+        opens_in = self._budget.seen.opens_at - self._clock.now() if fresh else 0.0
+        late: list[Entry] = []
+
+        def too_late(entry: Entry) -> bool:
+            age = loop_now - entry.began
+            return age >= latest or (age >= _HOPELESS_AFTER and age + opens_in > latest)
+
+        oldest = [*(ready.lead for ready in self._batch), *([self._waiting[0]] if self._waiting else [])]
+        if not any(too_late(entry) for entry in oldest):
+            return
+        kept = deque(entry for entry in self._waiting if not too_late(entry))
+        late += [entry for entry in self._waiting if too_late(entry)]
+        self._waiting = kept
+        staying = []
+        for ready in self._batch:
+            if too_late(ready.lead):
+                late += [*ready.senders(), *ready.older]
+                self._release(ready)
+            else:
+                staying.append(ready)
+        self._batch = staying
+        await self._unsent(late)
+
+    async def _unsent(self, entries: Sequence[Entry]) -> None:
+        """Foreign items are gathered into parts; a stored part is pointed to again by who runs it."""
+        for entry in entries:
+            if not entry.foreign and not entry.result.done():
+                entry.result.set_result(Fate.UNSENT)
+        foreign = [entry for entry in entries if entry.foreign]
+        if not foreign:
+            return
+        try:
+            delay = await self._settler.unsent_delay()
+            text = "No call to Defender was to be had in time; nothing was sent."
+            deferral = Deferral(foreign, delay, "unsent", text, failed=False, sent=False)
+            await self._settler.settle((), [deferral])
+        except RelayError as error:
+            for entry in foreign:
+                if not entry.result.done():
+                    entry.result.set_exception(error)
+
+    # Choosing and staging
+
+    async def _top_up(self) -> None:
+        """Choose the oldest entries until the batch is full, and write their intents."""
+        entries: dict[int, Entry] = {}
+        keys: set[tuple[str, str]] = set()
+        finals: list[tuple[Entry, Outcome]] = []
+        left: deque[Entry] = deque()
+        room = self._settings.call_size - len(self._batch)
+        soonest = self._clock.now() + self._settings.expiry_margin
+        await self._known_bad.refresh()
+        while self._waiting:
+            entry = self._waiting.popleft()
+            indicator = entry.item.indicator
+            assert indicator is not None  # retractions take another way
+            if entry.item.key in self._busy:
+                self._blocked.setdefault(entry.item.key, []).append(entry)
+            elif indicator.expiration is not None and indicator.expiration.timestamp() <= soonest:
+                text = "It expired, or was about to, before it could be sent to Defender."
+                finals.append((entry, outcome(entry.item, State.REJECTED, "expired", text)))
+            elif (bad := self._known_bad.reason(indicator)) is not None:
+                finals.append((entry, outcome(entry.item, State.REJECTED, "refused_by_defender", bad)))
+            elif entry.item.key in keys or len(keys) < room:
+                keys.add(entry.item.key)
+                entries[id(entry.item)] = entry
+            else:
+                left.append(entry)
+                if len(left) > 4 * self._settings.call_size:
+                    break  # enough looked at for others with the same key
+        left.extend(self._waiting)
+        self._waiting = left
+        if finals:
+            self._spawn(self._settle_or_fail(finals))
+        if not entries:
+            return
+        self._busy |= keys
+        chosen = gather(list(entries.values()))
+        try:
+            await stage(self._order, chosen)
+        except Exception as error:
+            for ready in chosen:
+                self._fail(ready, error)
+            raise
+        superseded: list[tuple[Entry, Outcome]] = []
+        for ready in chosen:
+            superseded += ready.superseded()
+            if ready.staged.ours:
+                self._batch.append(ready)
+            else:
+                self._release(ready)
+        if superseded:
+            self._spawn(self._settle_or_fail(superseded))
+
+    def _spawn(self, work: Coroutine[None, None, None]) -> None:
+        task = asyncio.get_running_loop().create_task(work)
+        self._background.add(task)
+        task.add_done_callback(self._background.discard)
+
+    async def _settle_or_fail(self, finals: Sequence[tuple[Entry, Outcome]]) -> None:
+        try:
+            await self._settler.settle(finals)
+        except Exception as error:
+            for entry, _ in finals:
+                if not entry.result.done():
+                    entry.result.set_exception(error)
+
+    # The call
+
+    async def _call(self, batch: list[Ready], permit: Permit) -> None:
+        """Make one call and settle what comes of it. Whoever waits gets a result or an error, whatever happens."""
+        try:
+            await asyncio.sleep(max(0.0, permit.starts_at - self._clock.now()))
+            verdicts = await send(self._defender, batch, permit, self._clock, self._tell)
+            back = [ready for ready, verdict in zip(batch, verdicts, strict=True) if self._once_more(ready, verdict)]
+            left = [(ready, verdict) for ready, verdict in zip(batch, verdicts, strict=True) if ready not in back]
+            for ready in back:
+                self._release(ready)
+                for entry in ready.senders():
+                    entry.retried = True
+                    self._insert(entry)
+            await self._conclude(left, call_name(permit))
+        except Exception as error:
+            for ready in batch:
+                self._fail(ready, error)
+            if not isinstance(error, RelayError):
+                self._tell.alarm("import_call", repr(error))
+        finally:
+            for ready in batch:
+                self._release(ready)
+
+    def _once_more(self, ready: Ready, verdict: Verdict) -> bool:
+        """Nothing was done, and a fresh permit or token may do it within the same minute."""
+        if not isinstance(verdict, Again) or verdict.reason not in ("not_sent", "denied_401"):
+            return False
+        age = asyncio.get_running_loop().time() - ready.lead.began
+        return not ready.lead.retried and age < self._settings.call_latest_start
+
+    async def _conclude(self, answered: Sequence[tuple[Ready, Verdict]], call: str) -> None:
+        suspects = [ready for ready, verdict in answered if isinstance(verdict, Suspect)]
+        clear = [(ready, verdict) for ready, verdict in answered if not isinstance(verdict, Suspect)]
+        if not suspects:
+            await self._answers.conclude(clear, call)
+            return
+        message = next(verdict.message for _, verdict in answered if isinstance(verdict, Suspect))
+        self._tell.event("batch_refused", items=len(suspects), message=message[:300])
+        named = named_item(message, suspects)
+        if named is not None:
+            # The rest was refused only for company's sake: it goes into the next call.
+            for ready in suspects:
+                if ready is not named:
+                    self._release(ready)
+                    for entry in ready.senders():
+                        self._insert(entry)
+            suspects = [named]
+        entries = [entry for ready in suspects for entry in ready.senders()]
+        deferral = Deferral(
+            entries, 0.0, "suspect", f"Defender refused a call as a whole: {message}", kind="suspect", known_bad=True
+        )
+        await self._settler.settle((), [deferral], call=call)
+
+
+def named_item(message: str, suspects: Sequence[Ready]) -> Ready | None:
+    """The one item whose value the service's message names, if it names exactly one."""
+    words = {word.strip("'\"()[],;") for word in message.split()} | {
+        word.strip("'\"()[],;.") for word in message.split()
+    }
+    named = [ready for ready in suspects if ready.lead.item.key[1] in words]
+    return named[0] if len(named) == 1 else None

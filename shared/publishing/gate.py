@@ -1,0 +1,53 @@
+"""The gate before decoding: bodies stay bytes until there is room for what they decode to."""
+
+from __future__ import annotations
+
+import asyncio
+from collections import deque
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+
+_BYTES_AN_INDICATOR = 100  # the least a useful indicator takes as JSON, so the most there can be in a body
+
+
+class Gate:
+    """At most `most` decoded indicators in this worker, by their bodies' sizes; first come, first served."""
+
+    def __init__(self, most: int) -> None:
+        self._free = most
+        self._most = most
+        self._queue: deque[tuple[int, asyncio.Future[None]]] = deque()
+
+    @asynccontextmanager
+    async def room_for(self, size: int) -> AsyncIterator[None]:
+        """Hold room for a body of `size` bytes."""
+        need = min(max(1, size // _BYTES_AN_INDICATOR), self._most)
+        if self._queue or need > self._free:
+            turn: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+            self._queue.append((need, turn))
+            try:
+                await turn
+            except asyncio.CancelledError:
+                if turn.done() and not turn.cancelled():
+                    self._free += need
+                    self._let_in()
+                raise
+        else:
+            self._free -= need
+        try:
+            yield
+        finally:
+            self._free += need
+            self._let_in()
+
+    def _let_in(self) -> None:
+        while self._queue:
+            need, turn = self._queue[0]
+            if turn.cancelled():
+                self._queue.popleft()
+                continue
+            if need > self._free:
+                return
+            self._queue.popleft()
+            self._free -= need
+            turn.set_result(None)

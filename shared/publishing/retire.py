@@ -1,0 +1,118 @@
+"""Retiring: Defender keeps one indicator per (type, value, action), so a changed action leaves the old one active.
+
+What is of ours beside the newest intent is deleted by its id, and nothing else ever is. The head's `landed` says
+what there is; an entry without an id (a call whose answer nobody saw) is looked up by a list call first.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Sequence
+
+from shared.errors import NotSentError, RelayError
+from shared.ledger.intents import Head, Landed
+from shared.publishing.budget import AHEAD, GRACE, Budget
+from shared.publishing.order import Order
+from shared.publishing.ports import Defender, Tell
+from shared.storage.protocols import Clock
+
+_MANY = 4  # from so many on one batch delete costs less of the budget than single ones
+
+
+class Retirer:
+    """Deletes indicators of ours that the newest intents have replaced."""
+
+    def __init__(
+        self,
+        order: Order,
+        defender: Defender,
+        lists: Budget,
+        deletes: Budget,
+        batch_deletes: Budget,
+        clock: Clock,
+        tell: Tell,
+    ) -> None:
+        self._order = order
+        self._defender = defender
+        self._lists = lists
+        self._deletes = deletes
+        self._batch_deletes = batch_deletes
+        self._clock = clock
+        self._tell = tell
+
+    async def retire(self, heads: Sequence[Head], patience: float) -> list[RelayError | None]:
+        """Delete what of ours stands beside the newest intents; all of it for a retraction.
+
+        Returns, for each head, None or why it is not done; then what is left is still in the head.
+        `patience`: seconds to wait for each permit.
+        """
+        results: list[RelayError | None] = [None] * len(heads)
+        names: list[set[str]] = []
+        for number, head in enumerate(heads):
+            try:
+                names.append(await self._names(head, patience))
+            except RelayError as error:
+                names.append(set())
+                results[number] = error
+        together = sorted(set().union(*names))
+        deleted = await self._delete_together(together, patience)
+        for number, head in enumerate(heads):
+            if results[number] is not None:
+                continue
+            try:
+                for name in sorted(names[number] - deleted):
+                    await self._defender.delete(name, within=await win(self._deletes, self._clock, patience))
+                gone = _gone(head)
+                if gone:
+                    await self._order.forget(head, gone)
+            except RelayError as error:
+                results[number] = error
+        self._tell.event("retired", indicators=len(together))
+        return results
+
+    async def _names(self, head: Head, patience: float) -> set[str]:
+        gone = _gone(head)
+        names = {entry.id for entry in gone if entry.id}
+        unknown = {entry.action for entry in gone if not entry.id}
+        if unknown:
+            within = await win(self._lists, self._clock, patience)
+            held = await self._defender.ours(*head.item.key, within=within)
+            names |= {name for action, name in held if action in unknown}
+        return names
+
+    async def _delete_together(self, names: Sequence[str], patience: float) -> set[str]:
+        """One batch delete; an empty set when it did not work, as it does not when any id is gone already."""
+        if not _MANY <= len(names) <= 500:
+            return set()
+        try:
+            await self._defender.delete_many(names, within=await win(self._batch_deletes, self._clock, patience))
+            return set(names)
+        except RelayError:
+            return set()
+
+
+def _gone(head: Head) -> list[Landed]:
+    newest = head.item.action if head.item.indicator else None
+    return [entry for entry in head.landed if entry.action != newest]
+
+
+async def win(budget: Budget, clock: Clock, patience: float) -> float:
+    """Win a permit of any route, waiting at most `patience` seconds; returns the seconds it may be used within.
+
+    Raises NotSentError when none was to be had in time.
+    """
+    give_up = clock.now() + patience
+    while True:
+        view = await budget.look()
+        now = clock.now()
+        if view.opens_at - now <= AHEAD:
+            permit = await budget.take(view)
+            if permit is not None:
+                await asyncio.sleep(max(0.0, permit.starts_at - clock.now()))
+                return permit.starts_at + GRACE - clock.now()
+        elif view.opens_at > give_up:
+            raise NotSentError(
+                f"the budget of {budget.route} calls is used up", remediation="Nothing: it is tried again by itself."
+            )
+        else:
+            await asyncio.sleep(min(view.opens_at - now, 5.0))

@@ -1,0 +1,142 @@
+"""What timers do: point again to forgotten parts, empty the poison queue, forget what is past its time."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Mapping, Sequence
+from datetime import UTC, datetime, timedelta
+
+from shared.ledger import ids
+from shared.ledger.intents import TABLE as INTENTS
+from shared.ledger.parts import Parts
+from shared.ledger.submissions import INDEX, Submissions
+from shared.ledger.submissions import TABLE as SUBMISSIONS
+from shared.publishing.budget import Budget
+from shared.publishing.deliver import Deliveries, read_pointer
+from shared.publishing.known_bad import KnownBad
+from shared.publishing.ports import Tell
+from shared.settings import Settings
+from shared.storage.protocols import Clock, Queue, Received, Row, Tables
+
+_POISON_LEASE = 120.0
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class Waiting:
+    """What waits: messages in the queue, parts that are open, and for how long the oldest is due (seconds)."""
+
+    depth: int
+    open_parts: int
+    oldest_due: float
+
+
+class Sweeper:
+    """The timers' work; safe when two run at once."""
+
+    def __init__(
+        self,
+        settings: Settings,
+        clock: Clock,
+        tables: Tables,
+        queue: Queue,
+        parts: Parts,
+        submissions: Submissions,
+        deliveries: Deliveries,
+        budgets: Sequence[Budget],
+        known_bad: KnownBad,
+        tell: Tell,
+    ) -> None:
+        self._settings = settings
+        self._clock = clock
+        self._tables = tables
+        self._queue = queue
+        self._parts = parts
+        self._submissions = submissions
+        self._deliveries = deliveries
+        self._budgets = budgets
+        self._known_bad = known_bad
+        self._tell = tell
+
+    async def overdue(self) -> int:
+        """Give a new pointer to every open part whose pointer is overdue; how many got one.
+
+        `due` is moved on under its etag first: of two sweeps only one sends, and a crash in between costs a round.
+        """
+        limit = self._clock.now() - self._settings.overdue_after
+        late = [part for part in await self._parts.all_open() if part.due <= limit]
+        pointed = 0
+        for part in late:
+            pointed += await self._parts.again(part, due_in=0.0)
+        if pointed:
+            self._tell.event("overdue", parts=pointed)
+        return pointed
+
+    async def poison(self, most: int = 320) -> int:
+        """Make dead letters of what is in the poison queue; how many messages were taken."""
+        taken = 0
+        while taken < most:
+            messages = await self._queue.receive_poison(32, _POISON_LEASE)
+            for message in messages:
+                await self._bury(message)
+                await self._queue.delete_poison(message)
+            taken += len(messages)
+            if not messages:
+                break
+        if taken:
+            self._tell.alarm("poison", f"{taken} messages were in the poison queue")
+        return taken
+
+    async def _bury(self, message: Received) -> None:
+        if read_pointer(message.body) is not None:
+            return  # its part has an open row, and gets a new pointer when it is overdue
+        text = f"Every delivery of this message failed, {message.dequeue_count} of the poison queue's included."
+        # The host's copy has an id of its own; who it was is told by its bytes.
+        for name in await self._submissions.by_body(ids.digest(message.body)):
+            known = await self._submissions.read(name)
+            if known is not None and not known.finished:
+                await self._deliveries.bury(name, message.body, known.header.intent_at, "exhausted", text)
+                return
+        name = ids.foreign_submission(message.id, message.inserted)
+        await self._deliveries.bury(name, message.body, message.inserted.timestamp(), "exhausted", text)
+
+    async def waiting(self) -> Waiting:
+        """What waits now."""
+        parts = await self._parts.all_open(1000)
+        now = self._clock.now()
+        oldest = max((now - part.due for part in parts), default=0.0)
+        return Waiting(await self._queue.depth(), len(parts), max(oldest, 0.0))
+
+    async def retention(self) -> Mapping[str, int]:
+        """Forget what is past its time; how many rows of each table."""
+        now = self._clock.now()
+        keep = self._settings.keep_outcomes_days
+        first = (datetime.fromtimestamp(now, UTC) - timedelta(days=keep)).strftime("%Y%m%d")
+        old = await self._tables.query(SUBMISSIONS, pk="0", pk_to=first)
+        forgotten = {"submissions": await self._delete(SUBMISSIONS, old)}
+        indexed = await self._tables.query(INDEX, pk="a", pk_to="z")
+        forgotten["index"] = await self._delete(INDEX, [row for row in indexed if row.rk < first])
+        forgotten["permits"] = 0
+        for budget in self._budgets:
+            forgotten["permits"] += await budget.forget_before(now - self._settings.keep_permits_days * 86_400)
+        forgotten["suspects"] = await self._known_bad.forget_old()
+        forgotten["intents"] = await self._forget_intents(now)
+        self._tell.event("retention", **forgotten)
+        return forgotten
+
+    async def _forget_intents(self, now: float) -> int:
+        """Intents whose newest one expired or was retracted long ago, with their history."""
+        limit = now - self._settings.keep_intents_days * 86_400
+        forgotten = 0
+        for digit in "0123456789abcdef":
+            rows = await self._tables.query(INTENTS, pk=digit)
+            heads = [row for row in rows if "|" not in row.rk]
+            past = {
+                row.rk for row in heads if 0.0 < max(float(row.data["expires"]), float(row.data["gone_at"])) < limit
+            }
+            forgotten += await self._delete(INTENTS, [row for row in rows if row.rk.partition("|")[0] in past])
+        return forgotten
+
+    async def _delete(self, table: str, rows: Sequence[Row]) -> int:
+        for row in rows:
+            await self._tables.delete(table, row.pk, row.rk)
+        return len(rows)
