@@ -57,12 +57,13 @@ class Child:
                 list(command),
                 env=dict(environ),
                 cwd=cwd or folder,
-                stdin=subprocess.DEVNULL,
+                stdin=subprocess.PIPE,  # never written to: its end tells the child that we are gone
                 stdout=subprocess.PIPE,
                 stderr=errors,
                 start_new_session=True,  # Ctrl-C reaches us alone; we end them in order
             )
         self._last = Usage()
+        self._begun = time.monotonic()
 
     @property
     def pid(self) -> int:
@@ -73,6 +74,11 @@ class Child:
     def status(self) -> int | None:
         """Exit status, or None while it runs."""
         return self._process.poll()
+
+    @property
+    def lived(self) -> float:
+        """Seconds since it was started."""
+        return time.monotonic() - self._begun
 
     def first_line(self, timeout: float = 60.0) -> dict[str, Any]:
         """The JSON object that it prints when it is ready. Raises StackError when it ends or stays silent."""
@@ -142,5 +148,6 @@ class Child:
 
     def _reap(self) -> None:
         self._process.wait()
-        if self._process.stdout is not None:
-            self._process.stdout.close()
+        for stream in (self._process.stdin, self._process.stdout):
+            if stream is not None:
+                stream.close()

@@ -12,6 +12,7 @@ from local.processes import Child, StackError, free_port, plain_environment
 
 ROOT = Path(__file__).resolve().parents[2]
 _SCRIPT = Path("node_modules/azurite/dist/src/azurite.js")
+_PRELOAD = Path(__file__).resolve().with_name("preload.js")
 ACCOUNT = "relaylocal"
 
 
@@ -32,8 +33,10 @@ def node() -> Path:
 class Azurite:
     """Blob, queue and table service in memory under an account and a key of its own; a context manager."""
 
-    def __init__(self, folder: Path) -> None:
+    def __init__(self, folder: Path, *, plain: bool = False) -> None:
+        """`folder` takes the log. `plain` leaves out our faster queue store (see preload.js)."""
         self._folder = folder
+        self._plain = plain
         self._key = base64.b64encode(secrets.token_bytes(64)).decode()
         self._ports = {"blob": free_port(), "queue": free_port(), "table": free_port()}
         self.child: Child | None = None
@@ -52,12 +55,24 @@ class Azurite:
         if not script.exists():
             raise AzuriteError(f"{script} is missing: run scripts/local or scripts/test once, they install Azurite")
         self._folder.mkdir(parents=True, exist_ok=True)
-        command = [str(node()), str(script), "--silent", "--inMemoryPersistence", "--skipApiVersionCheck"]
-        command += ["--disableTelemetry", "--location", str(self._folder)]
+        command = [
+            str(node()),
+            "--require",
+            str(_PRELOAD),
+            str(script),
+            "--silent",
+            "--inMemoryPersistence",
+            "--skipApiVersionCheck",
+        ]
+        command += ["--disableTelemetry"]
         for kind, port in self._ports.items():
             command += [f"--{kind}Host", "127.0.0.1", f"--{kind}Port", str(port)]
         # The key goes by the environment: arguments can be read by everybody on the machine.
-        environ = plain_environment() | {"AZURITE_ACCOUNTS": f"{ACCOUNT}:{self._key}"}
+        environ = plain_environment() | {
+            "AZURITE_ACCOUNTS": f"{ACCOUNT}:{self._key}",
+            "RELAY_LOCAL_WATCH_STDIN": "1",
+            "RELAY_LOCAL_PLAIN_AZURITE": "1" if self._plain else "0",
+        }
         self.child = Child("azurite", command, environ, self._folder)
         self.child.wait_until(lambda: all(_listens(port) for port in self._ports.values()))
         return self

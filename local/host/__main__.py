@@ -45,6 +45,7 @@ def arguments() -> argparse.Namespace:
     parser.add_argument("--front-end-limit", type=float, default=FRONT_END_LIMIT, help="seconds for one HTTP request")
     parser.add_argument("--speed", type=float, default=1.0, help="how much faster the timers' clock runs")
     parser.add_argument("--timer", action="append", default=[], help="NAME=SECONDS instead of its schedule")
+    parser.add_argument("--watch-stdin", action="store_true", help="end at once when standard input ends")
     parser.add_argument("--preload", action="append", default=[], help="module to import before the app (fault tests)")
     return parser.parse_args()
 
@@ -82,6 +83,8 @@ class Instance:
         loop = asyncio.get_running_loop()
         for number in (signal.SIGTERM, signal.SIGINT):
             loop.add_signal_handler(number, stopping.set)
+        if self._options.watch_stdin:
+            loop.add_reader(0, _end_with_parent)
         functions = await runtime.load(self._app)
         group: str = self._options.group
         async with AsyncExitStack() as stack:
@@ -105,6 +108,7 @@ class Instance:
             port = await self._serve(front, stack)
             ready = {"pid": os.getpid(), "port": port, "group": group, "functions": sorted(functions)}
             print(json.dumps(ready), flush=True)
+            os.dup2(2, 1)  # nobody reads our standard output after this line; a full pipe would stop the app
             watch = asyncio.create_task(stopping.wait())
             done, _ = await asyncio.wait({watch, *running}, return_when=asyncio.FIRST_COMPLETED)
             for task in done - {watch}:
@@ -158,6 +162,12 @@ class Instance:
     def _status(self) -> dict[str, Any]:
         queues = [{**listener.counts, "in_flight": listener.in_flight} for listener in self._listeners]
         return {"state": "Running", "pid": os.getpid(), "queues": queues, "timers": [t.runs for t in self._timers]}
+
+
+def _end_with_parent() -> None:
+    """Whoever started us is gone: a stack that nobody can end must not stay."""
+    if not os.read(0, 4096):
+        os._exit(4)
 
 
 def main() -> int:
