@@ -33,7 +33,7 @@ def get_logger(name: str) -> logging.Logger:
     return logging.getLogger(f"{ROOT}.{name}")
 
 
-def log_event(logger: logging.Logger, level: int, event: str, *, exc_info: bool = False, **fields: Any) -> None:
+def log_event(logger: logging.Logger, level: int, event: str, /, *, exc_info: bool = False, **fields: Any) -> None:
     """One structured line: `event` is a short stable name, `fields` are ids, counts and codes. None is left out.
 
     The message itself is a JSON object, because the Functions host keeps nothing of a record but its text. Strings
@@ -41,9 +41,12 @@ def log_event(logger: logging.Logger, level: int, event: str, *, exc_info: bool 
     """
     if not logger.isEnabledFor(level):
         return
-    cleaned = {name: _clean(value) for name, value in fields.items() if value is not None}
-    text = json.dumps({"event": event, **cleaned}, default=str, ensure_ascii=False)
-    logger.log(level, "%s", text, exc_info=exc_info, extra={_FIELDS: {"event": event, **cleaned}})
+    line = {"event": event}
+    line |= {
+        name if name != "event" else "event_": _clean(value) for name, value in fields.items() if value is not None
+    }
+    text = json.dumps(line, default=str, ensure_ascii=False)
+    logger.log(level, "%s", text, exc_info=exc_info, extra={_FIELDS: line})
 
 
 def _clean(value: Any) -> Any:
@@ -309,7 +312,7 @@ def metrics() -> Metrics:
     return Metrics()
 
 
-def alarm(kind: str, detail: str, **fields: Any) -> None:
+def alarm(kind: str, detail: str, /, **fields: Any) -> None:
     """Something a person should look at: an ERROR line with event `alarm`, and a count.
 
     kind: a short stable code that alert rules look for; detail: one or two plain sentences.
