@@ -171,6 +171,7 @@ class Stack:
         folder = self.folder / "tenant"
         folder.mkdir(parents=True, exist_ok=True)
         environ = plain_environment() | {"PYTHONPATH": str(ROOT)}
-        command = [sys.executable, "-P", "-m", "local.tenant", "--folder", str(folder), *self.options.tenant_arguments]
+        command = [sys.executable, "-P", "-m", "local.guarded", "local.tenant", "--folder", str(folder)]
+        command += self.options.tenant_arguments
         self._tenant = Child("tenant", command, environ, self.logs)
         self.tenant = self._tenant.first_line()

@@ -131,19 +131,19 @@ class Workers:
             worker.past_cpu += worker.child.usage().cpu
         worker.starts += 1
         options = self._options
-        command = [sys.executable, "-P", "-m", "local.host", "--app", str(options.app), "--watch-stdin"]
-        command += [
-            "--group",
-            worker.group,
-            "--port",
-            str(worker.port),
-            "--keys",
-            str(self._keys),
-            "--lease",
-            f"{options.lease:g}",
-        ]
-        command += ["--json-log", str(self._folder / f"{worker.name}.jsonl"), "--speed", f"{options.speed:g}"]
-        command += ["--front-end-limit", f"{options.front_end_limit:g}"]
+        arguments = {
+            "--app": options.app,
+            "--group": worker.group,
+            "--port": worker.port,
+            "--keys": self._keys,
+            "--lease": f"{options.lease:g}",
+            "--json-log": self._folder / f"{worker.name}.jsonl",
+            "--speed": f"{options.speed:g}",
+            "--front-end-limit": f"{options.front_end_limit:g}",
+        }
+        command = [sys.executable, "-P", "-m", "local.guarded", "local.host"]
+        for name, value in arguments.items():
+            command += [name, str(value)]
         for module in options.preload:
             command += ["--preload", module]
         if worker.group == "timers":

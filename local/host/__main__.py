@@ -45,7 +45,6 @@ def arguments() -> argparse.Namespace:
     parser.add_argument("--front-end-limit", type=float, default=FRONT_END_LIMIT, help="seconds for one HTTP request")
     parser.add_argument("--speed", type=float, default=1.0, help="how much faster the timers' clock runs")
     parser.add_argument("--timer", action="append", default=[], help="NAME=SECONDS instead of its schedule")
-    parser.add_argument("--watch-stdin", action="store_true", help="end at once when standard input ends")
     parser.add_argument("--preload", action="append", default=[], help="module to import before the app (fault tests)")
     return parser.parse_args()
 
@@ -83,8 +82,6 @@ class Instance:
         loop = asyncio.get_running_loop()
         for number in (signal.SIGTERM, signal.SIGINT):
             loop.add_signal_handler(number, stopping.set)
-        if self._options.watch_stdin:
-            loop.add_reader(0, _end_with_parent)
         functions = await runtime.load(self._app)
         group: str = self._options.group
         async with AsyncExitStack() as stack:
@@ -162,12 +159,6 @@ class Instance:
     def _status(self) -> dict[str, Any]:
         queues = [{**listener.counts, "in_flight": listener.in_flight} for listener in self._listeners]
         return {"state": "Running", "pid": os.getpid(), "queues": queues, "timers": [t.runs for t in self._timers]}
-
-
-def _end_with_parent() -> None:
-    """Whoever started us is gone: a stack that nobody can end must not stay."""
-    if not os.read(0, 4096):
-        os._exit(4)
 
 
 def main() -> int:
