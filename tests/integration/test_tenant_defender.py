@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+import urllib.parse
 from collections.abc import Iterator
 from typing import Any
 
@@ -262,7 +263,7 @@ class TestList:
         api.put(action="Warn")
         assert api.values("?$filter=action+eq+'Warn'") == ["8.8.8.8"]
         assert api.values("?$filter=indicatorValue+in+['8.8.8.8','1.1.1.1']") == ["8.8.8.8"]
-        escaped = requests.utils.quote("indicatorValue eq '" + url.replace("'", "''") + "'", safe="")
+        escaped = urllib.parse.quote("indicatorValue eq '" + url.replace("'", "''") + "'", safe="")
         assert api.values(f"?$filter={escaped}") == [url]
 
     def test_an_unescaped_ampersand_ends_the_literal(self, api: Client) -> None:

@@ -184,7 +184,7 @@ class TestFederation:
 
     def assertion(self, client_id: str | None, audience: str = EXCHANGE) -> str:
         with ManagedIdentityCredential(client_id=client_id) as identity:
-            return identity.get_token(f"{audience}/.default").token
+            return str(identity.get_token(f"{audience}/.default").token)
 
     def test_the_user_assigned_identity_speaks_for_the_app(self, tenant: RunningTenant) -> None:
         with ClientAssertionCredential(
