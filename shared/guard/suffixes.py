@@ -7,24 +7,32 @@ Source of the suffixes: the Public Suffix List, with its section of private regi
 
 from __future__ import annotations
 
-from functools import cache, lru_cache
-from typing import TYPE_CHECKING
+from functools import cache
+from pathlib import Path
 
 from shared.guard.hosts import host_of
-from shared.indicators.hosts import IPV4
+from shared.indicators.hosts import IPV4, to_ascii
 from shared.indicators.model import Indicator, IndicatorType
 from shared.indicators.problem import Problem, shorten
 
-if TYPE_CHECKING:
-    from publicsuffixlist import PublicSuffixList
-
 
 @cache
-def _list() -> PublicSuffixList:
-    # Takes 50 to 100 ms to parse; built at the first domain or URL, so that a cold start does not wait for it.
-    from publicsuffixlist import PublicSuffixList
+def _rules() -> frozenset[str]:
+    """The rules of the list, as A-labels: `com`, `*.ck`, `!www.ck`."""
+    # The list comes with the package; its parser is not used, as it takes several microseconds a name. Read at the
+    # first domain or URL, so that a cold start does not wait for it.
+    import publicsuffixlist
 
-    return PublicSuffixList()
+    rules = set()
+    for line in Path(publicsuffixlist.PSLFILE).read_text(encoding="utf-8").splitlines():
+        rule = line.partition(" ")[0].strip().lower()
+        if not rule or rule.startswith("//"):
+            continue
+        mark = rule[0] if rule[0] == "!" else "*." if rule.startswith("*.") else ""
+        name = to_ascii(rule.removeprefix(mark))
+        if isinstance(name, str):
+            rules.add(mark + name)
+    return frozenset(rules)
 
 
 def check(indicator: Indicator) -> Problem | None:
@@ -39,7 +47,7 @@ def check(indicator: Indicator) -> Problem | None:
         return None
     shown = shorten(indicator.value)
     where = f"{shown!r} is" if indicator.type is IndicatorType.DOMAIN_NAME else f"the host of {shown!r} is"
-    if "." not in name and not _list().is_public(name, accept_unknown=False):
+    if "." not in name and not is_public_suffix(name):
         return Problem(
             "single_label",
             f"{where} a single label, which is a whole top-level domain or a machine of your own. Send the full name.",
@@ -52,7 +60,12 @@ def check(indicator: Indicator) -> Problem | None:
     return None
 
 
-@lru_cache(maxsize=4096)
 def is_public_suffix(name: str) -> bool:
-    """Whether `name`, a lower-case ASCII name, is a public suffix or the parent of a wildcard rule."""
-    return _list().is_public(name)
+    """Whether `name`, a lower-case ASCII name, is a public suffix or what a wildcard rule hangs from.
+
+    Where every name under `ck` is a suffix, `ck` covers all of their owners, so it counts as one too.
+    """
+    rules = _rules()
+    if name in rules or "*." + name in rules:
+        return True
+    return "*." + name.partition(".")[2] in rules and "!" + name not in rules

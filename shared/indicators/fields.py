@@ -10,87 +10,31 @@ import dataclasses
 from collections.abc import Mapping
 from datetime import UTC, datetime
 from difflib import get_close_matches
-from typing import Any
+from typing import Any, NamedTuple
 
 from shared.indicators import parse
+from shared.indicators.fast import constructor
 from shared.indicators.matrix import parse_convert, resolve
 from shared.indicators.model import Action, Indicator, IndicatorType
+from shared.indicators.names import CANONICAL, FIELDS, IGNORED, NOT_PERMITTED, TYPE_NAMES
 from shared.indicators.normalise import infer_type, normalise
-from shared.indicators.parse import Context, Parser, Rejected
+from shared.indicators.parse import Context, Rejected
 from shared.indicators.problem import Problem, json_type, shorten
 from shared.settings import Settings
 
 NESTING_MAX = 16
 
-# API name -> (attribute of the model, parser). The first four are read item by item, the rest once per combination.
-FIELDS: Mapping[str, tuple[str, Parser]] = {
-    "indicatorValue": ("value", parse.text),
-    "title": ("title", parse.title),
-    "description": ("description", parse.description),
-    "externalId": ("external_id", parse.text),
-    "indicatorType": ("type", parse.text),
-    "action": ("action", parse.text),
-    "severity": ("severity", parse.severity),
-    "expirationTime": ("expiration", parse.expiration),
-    "generateAlert": ("generate_alert", parse.flag),
-    "recommendedActions": ("recommended_actions", parse.text),
-    "rbacGroupNames": ("rbac_group_names", parse.names),
-    "application": ("application", parse.text),
-    "educateUrl": ("educate_url", parse.web_address),
-    "category": ("category", parse.category),
-    "mitreTechniques": ("mitre_techniques", parse.techniques),
-    "lookBackPeriod": ("look_back_period", parse.text),
-    "historicalDetection": ("historical_detection", parse.flag),
-    "bypassDurationHours": ("bypass_duration_hours", parse.hours),
-    "notificationId": ("notification_id", parse.text),
-    "notificationBody": ("notification_body", parse.text),
-    "version": ("version", parse.text),
-    "additionalInfo": ("additional_info", parse.text),
-    "certificateInfo": ("certificate_info", parse.certificate),
-}
-ALIASES: Mapping[str, str] = {
-    "value": "indicatorValue",
-    "type": "indicatorType",
-    "expiration": "expirationTime",
-    "expires": "expirationTime",
-}
-# Set by the service, or retired; they come with indicators that were read from Defender.
-READ_ONLY = (
-    "id", "createdBy", "createdByDisplayName", "createdBySource", "creationTimeDateTimeUtc", "lastUpdateTime",
-    "lastUpdatedBy", "rbacGroupIds", "source", "sourceType",
-)  # fmt: skip
-# Names by which a sender might try to be more than it is.
-NOT_PERMITTED = frozenset(
-    (
-        "admin", "allow", "allowed", "allowlist", "bypass", "bypassguards", "caller", "force", "guard", "guards",
-        "isadmin", "override", "overridereason", "overrides", "permission", "permissions", "privilege", "privileged",
-        "privileges", "role", "roles", "skipguard", "skipguards", "trust", "trusted",
-    )
-)  # fmt: skip
-TYPE_NAMES: Mapping[str, IndicatorType] = {kind.value.lower(): kind for kind in IndicatorType} | {
-    "sha1": IndicatorType.FILE_SHA1,
-    "sha256": IndicatorType.FILE_SHA256,
-    "md5": IndicatorType.FILE_MD5,
-    "ip": IndicatorType.IP_ADDRESS,
-    "ipv4": IndicatorType.IP_ADDRESS,
-    "ipv6": IndicatorType.IP_ADDRESS,
-    "domain": IndicatorType.DOMAIN_NAME,
-    "certificate": IndicatorType.CERTIFICATE_THUMBPRINT,
-    "thumbprint": IndicatorType.CERTIFICATE_THUMBPRINT,
-}
-
-_CANONICAL: dict[str, str] = {name.lower(): name for name in FIELDS} | dict(ALIASES)
-_IGNORED = {name.lower(): name for name in READ_ONLY}
-_SINGLE = frozenset({"indicatorValue", "title", "description", "externalId"})
+# Read item by item; the order is that of _Shape.
+_SINGLE = ("indicatorValue", "title", "description", "externalId")
+_OWN, _READ_ONLY = "x-", "read-only"  # no names of fields
+_UNREAD = "\0"  # no text: control characters are rejected
 _SPACING = str.maketrans("", "", " -_")
-# Stand for the booleans where 1 and 0 must not: they equal nothing but themselves.
-_TRUE, _FALSE = object(), object()
 _SUGGESTIONS_MAX = 50
-_TEMPLATES_MAX = 1_024
+_SHAPES_MAX = 256
+_PLANS_MAX = 1_024
 
 
-@dataclasses.dataclass(frozen=True, slots=True)
-class Built:
+class Built(NamedTuple):
     """What became of one object: exactly one of `indicator` and `problem` is set; `notes` are the changes made."""
 
     indicator: Indicator | None
@@ -98,16 +42,43 @@ class Built:
     notes: tuple[str, ...] = ()
 
 
-@dataclasses.dataclass(frozen=True, slots=True)
-class _Template:
-    """All fields but the single ones, for one combination of what was sent."""
+class _Template(NamedTuple):
+    """All fields but the single ones: `before` and `after` lie around external_id in the order of the model."""
 
-    fields: dict[str, Any]
+    action: Action
+    before: tuple[Any, ...]
+    after: tuple[Any, ...]
     notes: tuple[str, ...]
 
 
+class _Plan(NamedTuple):
+    """What one combination of the fields that are not single comes to; a template for each type that occurs."""
+
+    kind: IndicatorType | None
+    fields: dict[str, Any]
+    notes: tuple[str, ...]
+    templates: dict[IndicatorType, _Template | Problem]
+
+
+class _Shape(NamedTuple):
+    """Where the fields lie in the objects that have the same names: the sender's spellings, "" for what is absent."""
+
+    value: str
+    title: str
+    description: str
+    external_id: str
+    rest: tuple[tuple[str, str], ...]
+    own: tuple[str, ...]
+    notes: tuple[str, ...]
+    plans: dict[object, _Plan]
+
+
 class Builder:
-    """Builds the indicators of one message. Not for several threads at once."""
+    """Builds the indicators of one message. Not for several threads at once.
+
+    Most messages repeat themselves but for the value, so what was found out about a set of names (a shape) and about a
+    combination of the other fields (a plan) is kept for the next object.
+    """
 
     def __init__(
         self,
@@ -129,17 +100,25 @@ class Builder:
         self._now = now.astimezone(UTC)
         self._allow_allowed = allow_allowed
         self._convert = parse_convert(settings.certificate_convert)
-        self._names: dict[str, str] = {name: name for name in FIELDS}
         self._suggestions: dict[str, str] = {}
-        self._templates: dict[tuple[object, ...], _Template | Problem] = {}
-        self._default_problem: Problem | None = None
-        self._default_notes: list[str] = []
+        self._shapes: dict[tuple[str, ...], _Shape] = {}
+        self._plans = 0
+        self._texts: dict[str, dict[str | None, str | None]] = {"title": {}, "description": {}, "externalId": {}}
+        self._fallback = {"title": settings.default_title, "description": _default_description(incident, settings)}
         self._defaults: dict[str, Any] = {}
+        self._default_notes: tuple[str, ...] = ()
+        self._default_problem: Problem | None = None
         try:
-            self._defaults = self._named(defaults or {}, self._default_notes, " in `defaults`")
+            shape = self._shape(defaults or {}, " in `defaults`")
+            notes = [*shape.notes]
+            self._defaults = self._given(shape, defaults or {}, notes)
+            for name in _SINGLE:
+                spelling = getattr(shape, FIELDS[name][0])
+                if defaults and spelling:
+                    self._defaults[name] = defaults[spelling]
+            self._default_notes = tuple(notes)
         except Rejected as rejected:
             self._default_problem = rejected.problem
-        self._description = _default_description(incident, settings.description_max)
 
     def build(self, raw: Mapping[str, Any]) -> Built:
         """The indicator that `raw` describes, or the first thing that is wrong with it; never raises."""
@@ -151,76 +130,110 @@ class Builder:
             return Built(None, rejected.problem)
 
     def _build(self, raw: Mapping[str, Any]) -> Built:
-        notes: list[str] = self._default_notes.copy()
-        fields = self._named(raw, notes, "")
-        written = fields.pop("indicatorValue", None)
-        if written is None:
-            raise Rejected("missing_value", "indicatorValue is missing. Give the address, name, URL or hash.")
+        shape = self._shapes.get(tuple(raw)) or self._shape(raw, "")
+        for spelling in shape.own:
+            if too_deep(raw[spelling], NESTING_MAX):
+                raise Rejected("too_deep", f"{shorten(spelling)} is nested more than {NESTING_MAX} levels deep.")
+        written = raw[shape.value] if shape.value else None
         if type(written) is not str:
+            if written is None:
+                raise Rejected("missing_value", "indicatorValue is missing. Give the address, name, URL or hash.")
             raise Rejected("wrong_type", f"indicatorValue is {json_type(written)}; write text in quotes.")
-        title = self._single(fields, "title")
-        description = self._single(fields, "description")
-        external_id = self._single(fields, "externalId")
+        title = self._text("title", raw[shape.title] if shape.title else None)
+        description = self._text("description", raw[shape.description] if shape.description else None)
+        external_id = self._text("externalId", raw[shape.external_id] if shape.external_id else None)
 
-        kind = self._kind(fields, written)
+        rest = tuple([raw[spelling] for spelling, _ in shape.rest])
+        key = _key(rest)
+        plan = shape.plans.get(key) if key is not None else None
+        if plan is None:
+            plan = self._plan(shape, raw)
+            if key is not None and self._plans < _PLANS_MAX:
+                self._plans += 1
+                shape.plans[key] = plan
+        kind = plan.kind or self._infer(written)
         result = normalise(kind, written, self._settings.value_max)
         if isinstance(result, Problem):
             return Built(None, result)
         value, changed = result
-
-        key = _key(kind, fields)
-        template = self._templates.get(key) if key is not None else None
+        template = plan.templates.get(kind)
         if template is None:
-            template = self._template(kind, fields)
-            if key is not None and len(self._templates) < _TEMPLATES_MAX:
-                self._templates[key] = template
+            template = plan.templates[kind] = self._template(kind, plan.fields)
         if isinstance(template, Problem):
             return Built(None, template)
-        indicator = Indicator(
-            value=value,
-            type=kind,
-            title=title or self._settings.default_title,
-            description=description or self._description,
-            external_id=external_id,
-            **template.fields,
+        action, before, after, notes = template
+        return Built(
+            _make(value, kind, action, title, description, *before, external_id, *after),
+            None,
+            plan.notes + changed + notes,
         )
-        return Built(indicator, None, (*notes, *changed, *template.notes))
 
-    def _named(self, raw: Mapping[str, Any], notes: list[str], place: str) -> dict[str, Any]:
-        """`raw` by the API's own names, without what is null or ignored."""
-        found: dict[str, Any] = {}
+    def _shape(self, raw: Mapping[str, Any], place: str) -> _Shape:
+        """The shape of `raw`; rejects names that are unknown, not permitted or given twice."""
+        found: dict[str, str] = {}
+        own: list[str] = []
         ignored: list[str] = []
-        names = self._names
-        for key, value in raw.items():
-            name = names.get(key) or self._name(key, value, place)
-            if not name:
+        for key in raw:
+            name = self._name(key, place)
+            if name == _OWN:
+                own.append(key)
+            elif name == _READ_ONLY:
                 ignored.append(shorten(key))
             elif name in found:
                 raise Rejected(
                     "duplicate_field", f"{name} is given twice{place}, once as {shorten(key)!r}. Give it once."
                 )
-            elif value is not None:
-                found[name] = value
+            else:
+                found[name] = key
+        notes = ("ignored, since Defender sets it itself: " + ", ".join(ignored),) if ignored else ()
+        singles = [found.pop(name, "") for name in _SINGLE]
+        rest = tuple((spelling, name) for name, spelling in found.items())
+        shape = _Shape(singles[0], singles[1], singles[2], singles[3], rest, tuple(own), notes, {})
+        if len(self._shapes) < _SHAPES_MAX and not place:
+            self._shapes[tuple(raw)] = shape
+        return shape
+
+    def _given(self, shape: _Shape, raw: Mapping[str, Any], notes: list[str]) -> dict[str, Any]:
+        """The fields that are not single by the API's names, without what is null."""
+        found = {}
+        for spelling, name in shape.rest:
+            if raw[spelling] is not None:
+                found[name] = raw[spelling]
             elif name == "expirationTime":
                 notes.append("expirationTime null counts as not given; write `never` to ask for no expiration")
-        shown = [name for name in ignored if name[:2].lower() != "x-"]
-        if shown:
-            notes.append("ignored, since Defender sets it itself: " + ", ".join(shown))
         return found
 
-    def _name(self, key: str, value: object, place: str) -> str:
-        """The API's name for `key`, "" for one that is ignored; remembers the common spellings."""
+    def _plan(self, shape: _Shape, raw: Mapping[str, Any]) -> _Plan:
+        notes = [*self._default_notes, *shape.notes]
+        fields = {name: value for name, value in self._defaults.items() if name not in _SINGLE}
+        fields |= self._given(shape, raw, notes)
+        named = fields.pop("indicatorType", None)
+        return _Plan(None if named is None else _kind(named), fields, tuple(notes), {})
+
+    def _text(self, name: str, value: Any) -> str | None:
+        """The text of a single field, or what stands for it when it is absent."""
+        known = self._texts[name]
+        if value is None or type(value) is str:
+            text = known.get(value, _UNREAD)
+            if text is not _UNREAD:
+                return text
+        given = self._defaults.get(name) if value is None else value
+        found = None
+        if given is not None:
+            found = FIELDS[name][1](name, given, Context(self._settings, self._now, []))
+        known[value] = found or self._fallback.get(name)
+        return known[value]
+
+    def _name(self, key: str, place: str) -> str:
+        """The API's name for `key`, or how it is ignored."""
         lowered = key.lower()
-        name = _CANONICAL.get(lowered)
+        name = CANONICAL.get(lowered)
         if name is not None:
-            self._names[key] = name
             return name
         if lowered.startswith("x-"):
-            if too_deep(value, NESTING_MAX):
-                raise Rejected("too_deep", f"{shorten(key)} is nested more than {NESTING_MAX} levels deep.")
-            return ""
-        if lowered in _IGNORED or lowered.startswith("@odata."):
-            return ""
+            return _OWN
+        if lowered in IGNORED or lowered.startswith("@odata."):
+            return _READ_ONLY
         if lowered.translate(_SPACING) in NOT_PERMITTED:
             raise Rejected(
                 "not_permitted", f"the field {shorten(key)!r}{place} is not for the sender to set. Leave it out."
@@ -232,45 +245,19 @@ class Builder:
             # Comparing costs 0.1 ms and more; a body of nothing but unknown names must not buy seconds of it.
             if len(self._suggestions) >= _SUGGESTIONS_MAX or len(lowered) > 40:
                 return ""
-            near = get_close_matches(lowered, _CANONICAL, n=1, cutoff=0.75)
-            self._suggestions[lowered] = f" Did you mean {_CANONICAL[near[0]]}?" if near else ""
+            near = get_close_matches(lowered, CANONICAL, n=1, cutoff=0.75)
+            self._suggestions[lowered] = f" Did you mean {CANONICAL[near[0]]}?" if near else ""
         return self._suggestions[lowered] or " Take it out, or name it x-... if it is your own."
 
-    def _single(self, fields: dict[str, Any], name: str) -> str | None:
-        value = fields.pop(name, None)
-        if value is None:
-            value = self._defaults.get(name)
-            if value is None:
-                return None
-        context = Context(self._settings, self._now, [])
-        found: str | None = FIELDS[name][1](name, value, context)
-        return found
-
-    def _kind(self, fields: dict[str, Any], written: str) -> IndicatorType:
-        if len(written) > 4 * self._settings.value_max + 256:  # before any work whose cost grows with the length
-            raise Rejected(
-                "value_too_long",
-                f"value {shorten(written)!r} has {len(written)} characters, more than {self._settings.value_max}. It "
-                "is not cut; send a shorter one.",
-            )
-        named = fields.pop("indicatorType", None)
-        if named is None:
-            named = self._defaults.get("indicatorType")
-        if named is None:
-            inferred = infer_type(written)
-            if inferred is None:
-                raise Rejected(
-                    "empty_value" if not written.strip() else "unknown_value",
-                    f"value {shorten(written)!r} is not an IP address, domain name, http(s) URL or hash. Correct it, "
-                    "or give indicatorType.",
-                )
-            return inferred
-        kind = _TYPE_EXACT.get(named) if type(named) is str else None
-        if kind is None and type(named) is str:
-            kind = TYPE_NAMES.get(named.translate(_SPACING).strip().lower())
+    def _infer(self, written: str) -> IndicatorType:
+        # Before any work whose cost grows with the length; normalise says what is wrong with such a value.
+        kind = infer_type(written) if len(written) <= 8 * self._settings.value_max else IndicatorType.URL
         if kind is None:
-            seen = repr(shorten(named)) if type(named) is str else json_type(named)
-            raise Rejected("unknown_type", f"indicatorType is {seen}; use one of {', '.join(IndicatorType)}.")
+            raise Rejected(
+                "empty_value" if not written.strip() else "unknown_value",
+                f"value {shorten(written)!r} is not an IP address, domain name, http(s) URL or hash. Correct it, "
+                "or give indicatorType.",
+            )
         return kind
 
     def _template(self, kind: IndicatorType, fields: dict[str, Any]) -> _Template | Problem:
@@ -282,10 +269,8 @@ class Builder:
     def _combine(self, kind: IndicatorType, fields: dict[str, Any]) -> _Template:
         settings = self._settings
         context = Context(settings, self._now, [])
-        merged = {name: value for name, value in self._defaults.items() if name not in _SINGLE} | fields
-        merged.pop("indicatorType", None)
         parsed: dict[str, Any] = {}
-        for name, value in merged.items():
+        for name, value in fields.items():
             attribute, parser = FIELDS[name]
             found = parser(name, value, context)
             if found is not None:
@@ -309,12 +294,31 @@ class Builder:
         if expiration is None:
             expiration = parse.default_expiration(kind, settings, self._now)
         parsed["expiration"] = None if expiration == parse.NEVER else expiration
-        parsed["action"] = resolution.action
-        parsed["generate_alert"] = resolution.generate_alert
-        return _Template(parsed, (*context.notes, *resolution.notes))
+        whole = Indicator(
+            value="",
+            type=kind,
+            action=resolution.action,
+            title="",
+            description="",
+            generate_alert=resolution.generate_alert,
+            **parsed,
+        )
+        values = [getattr(whole, name) for name in _ATTRIBUTES]
+        notes = (*context.notes, *resolution.notes)
+        return _Template(whole.action, tuple(values[5:_EXTERNAL_ID]), tuple(values[_EXTERNAL_ID + 1 :]), notes)
 
 
-_TYPE_EXACT: Mapping[str, IndicatorType] = {kind.value: kind for kind in IndicatorType}
+_ATTRIBUTES = [field.name for field in dataclasses.fields(Indicator)]
+_EXTERNAL_ID = _ATTRIBUTES.index("external_id")
+_make = constructor(Indicator)
+
+
+def _kind(named: Any) -> IndicatorType:
+    kind = TYPE_NAMES.get(named.translate(_SPACING).strip().lower()) if type(named) is str else None
+    if kind is None:
+        seen = repr(shorten(named)) if type(named) is str else json_type(named)
+        raise Rejected("unknown_type", f"indicatorType is {seen}; use one of {', '.join(IndicatorType)}.")
+    return kind
 
 
 def _short_action(name: str) -> str:
@@ -322,28 +326,26 @@ def _short_action(name: str) -> str:
     return name if len(name) <= 64 else name[:64] + "..."
 
 
-def _key(kind: IndicatorType, fields: dict[str, Any]) -> tuple[object, ...] | None:
-    """What decides the template, None when it cannot be told apart cheaply (True equals 1, lists do not hash)."""
-    key: list[object] = [kind]
-    value: object
-    for name, value in fields.items():
-        if type(value) is bool:
-            value = _TRUE if value else _FALSE
-        elif type(value) is list:
-            if not all(type(entry) is str for entry in value):
+def _key(values: tuple[Any, ...]) -> object | None:
+    """What tells a combination of JSON values from every other, None when that costs more than it saves.
+
+    The types are part of it, since true equals 1. Lists of text stand in it as tuples, which JSON does not have.
+    """
+    types = tuple(map(type, values))
+    if list in types or dict in types:
+        frozen: list[object] = []
+        for value in values:
+            if type(value) is dict or (type(value) is list and not all(type(entry) is str for entry in value)):
                 return None
-            value = tuple(value)
-        elif type(value) is not str:
-            return None
-        key.append(name)
-        key.append(value)
-    return tuple(key)
+            frozen.append(tuple(value) if type(value) is list else value)
+        values = tuple(frozen)
+    return values, types
 
 
-def _default_description(incident: str, limit: int) -> str:
+def _default_description(incident: str, settings: Settings) -> str:
     plain = "Published by Defender Indicator Relay"
     full = f"Incident {incident}: published by Defender Indicator Relay"
-    return full if incident and len(full) <= limit and full.isprintable() else plain
+    return full if incident and len(full) <= settings.description_max and full.isprintable() else plain
 
 
 def too_deep(value: object, levels: int) -> bool:

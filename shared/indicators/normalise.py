@@ -12,7 +12,7 @@ import re
 from ipaddress import AddressValueError, IPv6Address
 from struct import unpack
 
-from shared.indicators.hosts import IPV4, LDH, domain_fault, to_ascii
+from shared.indicators.hosts import IPV4, IPV4_PATTERN, LDH, NAME_PATTERN, domain_fault, to_ascii
 from shared.indicators.model import IndicatorType
 from shared.indicators.problem import Problem, shorten
 from shared.indicators.refang import NOTE as REFANGED
@@ -39,8 +39,6 @@ _FRONT = re.compile(r"[^/?#:\\@]*")
 _NAME_LIKE = re.compile(r"(?:\*\.)?[A-Za-z0-9_.-]+").fullmatch
 _SCHEME = re.compile(r"[A-Za-z][A-Za-z0-9+.-]*://", re.ASCII).match
 _URL = re.compile(r"([A-Za-z][A-Za-z0-9+.-]*)://([^/?#\\]*)(.*)", re.DOTALL).fullmatch
-# The common case, for which nothing needs doing but to look at the host.
-_PLAIN_URL = re.compile(r"https?://([a-z0-9_.-]+)(?:[/?][!-\"$-~]*)?").fullmatch
 _URL_SCHEMES = frozenset({"http", "https", "ftp"})
 _PORT = re.compile(r"[0-9]{1,5}", re.ASCII).fullmatch
 
@@ -86,6 +84,9 @@ def normalise(kind: IndicatorType, text: str, value_max: int = VALUE_MAX) -> Nor
 
     A value that has been normalised normalises to itself. `value_max` is in characters (see the setting of that name).
     """
+    # Most values arrive as they should be; one expression tells.
+    if len(text) <= 253 and len(text) <= value_max and _NORMAL[kind](text):
+        return text, ()
     value = text.strip()
     notes: tuple[str, ...] = () if len(value) == len(text) else (_TRIMMED,)
     if not value:
@@ -208,11 +209,6 @@ def _domain(kind: IndicatorType, value: str) -> Normal | Problem:
 
 
 def _url(kind: IndicatorType, value: str) -> Normal | Problem:
-    plain = _PLAIN_URL(value)
-    if plain is not None:
-        host = plain[1]
-        if IPV4(host) or (LDH(host) and len(host) <= 253):
-            return value, ()
     notes: tuple[str, ...] = ()
     # Before the marks, so that a blank is named as what it is.
     if _spaced(value):
@@ -299,4 +295,16 @@ _BY_TYPE = {
     IndicatorType.IP_ADDRESS: _address,
     IndicatorType.DOMAIN_NAME: _domain,
     IndicatorType.URL: _url,
+}
+
+# Only values that `normalise` would return unchanged; no longer than a host name may be, so that hosts need no check.
+_NORMAL = {
+    IndicatorType.FILE_SHA1: re.compile(r"[0-9a-f]{40}").fullmatch,
+    IndicatorType.FILE_SHA256: re.compile(r"[0-9a-f]{64}").fullmatch,
+    IndicatorType.FILE_MD5: re.compile(r"[0-9a-f]{32}").fullmatch,
+    IndicatorType.CERTIFICATE_THUMBPRINT: re.compile(r"[0-9a-f]{40}").fullmatch,
+    IndicatorType.IP_ADDRESS: IPV4,
+    IndicatorType.DOMAIN_NAME: LDH,
+    # Printable ASCII without # behind the host.
+    IndicatorType.URL: re.compile(rf"https?://(?:{IPV4_PATTERN}|{NAME_PATTERN})(?:[/?][!-\"$-~]*)?").fullmatch,
 }

@@ -26,6 +26,8 @@ def shorten(value: object, limit: int = _SHOWN_MAX) -> str:
     """
     if not isinstance(value, str):
         return json_type(value)
+    if len(value) <= limit and value.isprintable():
+        return value
     text = value if len(value) <= limit else value[: limit - 3] + "..."
     if text.isprintable():
         return text

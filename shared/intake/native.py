@@ -13,7 +13,9 @@ from typing import Any
 
 from shared import guard
 from shared.errors import UnreadableError
-from shared.indicators.fields import NESTING_MAX, NOT_PERMITTED, Builder, too_deep
+from shared.indicators.fast import constructor
+from shared.indicators.fields import NESTING_MAX, Builder, too_deep
+from shared.indicators.names import NOT_PERMITTED
 from shared.indicators.problem import Problem, json_type, shorten
 from shared.intake.contract import Item, Message
 from shared.intake.detect import Repeated
@@ -119,28 +121,28 @@ def _item(builder: Builder, ordinal: int, entry: Any) -> Item:
         entry = {"indicatorValue": entry}
     elif type(entry) is not dict:
         if type(entry) is Repeated:
-            problem = Problem(
-                "duplicate_field", "The object has a field twice, so that it says two things; give it once."
-            )
+            problem = Problem("duplicate_field", "A field is given twice, so that the item says two things.")
         else:
             problem = Problem("not_an_object", f"The item is {json_type(entry)}; write an object or a value as text.")
         return Item(ordinal, _shown(entry), None, problem)
-    built = builder.build(entry)
-    problem_or_none = built.problem
-    if built.indicator is not None:
-        problem_or_none = guard.check(built.indicator)
-    if problem_or_none is not None:
-        return Item(ordinal, _shown(entry), None, problem_or_none, built.notes)
-    return Item(ordinal, _shown(entry), built.indicator, None, built.notes)
+    indicator, refused, notes = builder.build(entry)
+    if indicator is not None:
+        refused = guard.check(indicator)
+        if refused is not None:
+            indicator = None
+    return _make(ordinal, _shown(entry), indicator, refused, notes)
+
+
+_make = constructor(Item)
 
 
 def _shown(entry: Any) -> str:
-    if isinstance(entry, dict):
-        value = entry.get("indicatorValue")
-        if value is None:
-            value = next((v for k, v in entry.items() if k.lower() in _VALUE_NAMES), "")
-        return shorten(value)
-    return shorten(entry)
+    if not isinstance(entry, dict):
+        return shorten(entry)
+    value = entry.get("indicatorValue")
+    if value is None:
+        value = next((entry[key] for key in entry if key.lower() in _VALUE_NAMES), "")
+    return shorten(value)
 
 
 def _check_schema(schema: Any) -> None:

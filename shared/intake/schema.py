@@ -9,8 +9,8 @@ from __future__ import annotations
 import json
 from typing import Any
 
-from shared.indicators.fields import ALIASES, FIELDS, READ_ONLY
 from shared.indicators.model import Action, IndicatorType, Severity
+from shared.indicators.names import ALIASES, FIELDS, READ_ONLY
 from shared.indicators.parse import LIST_MAX, TEXT_MAX
 from shared.intake.native import INDEX_MAX, SCHEMA
 from shared.settings import Settings

@@ -7,8 +7,9 @@ from datetime import UTC, datetime, timedelta
 
 import pytest
 
-from shared.indicators.fields import ALIASES, FIELDS, NOT_PERMITTED, READ_ONLY, Builder
+from shared.indicators.fields import Builder
 from shared.indicators.model import Action, Indicator, IndicatorType, Severity
+from shared.indicators.names import ALIASES, FIELDS, NOT_PERMITTED, READ_ONLY
 from shared.settings import Settings
 
 NOW = datetime(2026, 3, 1, 12, 0, 0, 500_000, tzinfo=UTC)

@@ -5,8 +5,8 @@ from __future__ import annotations
 import json
 from pathlib import Path
 
-from shared.indicators.fields import FIELDS
 from shared.indicators.model import IndicatorType
+from shared.indicators.names import FIELDS
 from shared.intake.schema import as_text, schema
 
 DOCS = Path(__file__).parents[2] / "docs"
