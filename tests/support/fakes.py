@@ -1,0 +1,155 @@
+"""Defender and telemetry for tests of publishing: small, exact, and with every call on record."""
+
+from __future__ import annotations
+
+import asyncio
+import dataclasses
+import itertools
+from collections import Counter
+from collections.abc import Callable, Sequence
+from datetime import UTC, datetime
+from typing import Any
+
+from shared.errors import DefenderError, NotSentError, ThrottledError
+from shared.indicators.model import Action, Indicator, IndicatorType, Severity
+
+
+@dataclasses.dataclass(frozen=True)
+class FakeResult:
+    """As shared.defender.answers.ImportResult."""
+
+    failed: bool = False
+    reason: str = ""
+    id: str | None = None
+
+
+Fault = Callable[[Sequence[dict[str, Any]]], DefenderError | None]
+
+
+@dataclasses.dataclass
+class FakeTenant:
+    """What Defender holds, keyed (type, value, action), and the calls made. Shared by all workers."""
+
+    limit: int = 30
+    window: float = 60.0
+    held: dict[tuple[str, str, str], dict[str, Any]] = dataclasses.field(default_factory=dict)
+    calls: list[tuple[float, int]] = dataclasses.field(default_factory=list)
+    throttled: int = 0
+    refused: set[str] = dataclasses.field(default_factory=set)  # values that fail alone, inside a 200
+    sinking: set[str] = dataclasses.field(default_factory=set)  # values that sink their whole call with 400
+    fault: Fault | None = None
+    _ids: itertools.count[int] = dataclasses.field(default_factory=lambda: itertools.count(1))
+
+    def put(self, payload: dict[str, Any]) -> str:
+        key = (payload["indicatorType"], payload["indicatorValue"], payload["action"])
+        known = self.held.get(key)
+        name = known["id"] if known else str(next(self._ids))
+        self.held[key] = {**payload, "id": name}
+        return name
+
+    def actions(self, value: str) -> list[str]:
+        return sorted(key[2] for key in self.held if key[1] == value)
+
+
+class FakeDefender:
+    """shared.publishing.ports.Defender for one worker. `seconds` is the service time of a call."""
+
+    def __init__(self, tenant: FakeTenant, *, seconds: float = 0.3, gate: Any = None) -> None:
+        self.tenant = tenant
+        self.seconds = seconds
+        self.gate = gate
+
+    async def _gate(self, when: str, what: str) -> None:
+        if self.gate is not None:
+            await self.gate(when, what)
+
+    async def prepare(self) -> None:
+        return None
+
+    async def import_indicators(self, payloads: Sequence[dict[str, Any]], *, within: float) -> list[FakeResult]:
+        from shared.errors import BatchRefusedError
+
+        assert 1 <= len(payloads) <= 500
+        keys = [(payload["indicatorType"], payload["indicatorValue"]) for payload in payloads]
+        assert len(set(keys)) == len(keys), "one value twice in a call"
+        if within <= 0:
+            raise NotSentError("too late")
+        await self._gate("before", "import")
+        tenant, now = self.tenant, asyncio.get_running_loop().time()
+        recent = [start for start, _ in tenant.calls if start > now - tenant.window]
+        tenant.calls.append((now, len(payloads)))
+        if len(recent) >= tenant.limit:
+            tenant.throttled += 1
+            raise ThrottledError("quota", retry_after=8.0)
+        await asyncio.sleep(self.seconds / 2)
+        fault = tenant.fault(payloads) if tenant.fault else None
+        if fault is not None:
+            raise fault
+        sinking = [payload for payload in payloads if payload["indicatorValue"] in tenant.sinking]
+        if sinking:
+            raise BatchRefusedError("400", message_text="Request body is incorrect")
+        results = []
+        for payload in payloads:
+            if payload["indicatorValue"] in tenant.refused:
+                results.append(FakeResult(failed=True, reason="it is bad"))
+            else:
+                results.append(FakeResult(id=tenant.put(payload)))
+        await asyncio.sleep(self.seconds / 2)
+        await self._gate("after", "import")
+        return results
+
+    async def ours(self, kind: str, value: str, *, within: float) -> list[tuple[str, str]]:
+        await self._gate("before", "list")
+        return [(key[2], row["id"]) for key, row in self.tenant.held.items() if key[:2] == (kind, value)]
+
+    async def delete(self, id_: str, *, within: float) -> None:
+        await self._gate("before", "delete")
+        for key, row in list(self.tenant.held.items()):
+            if row["id"] == id_:
+                del self.tenant.held[key]
+        await self._gate("after", "delete")
+
+    async def delete_many(self, ids: Sequence[str], *, within: float) -> None:
+        for name in ids:
+            await self.delete(name, within=within)
+
+
+class FakeTell:
+    """shared.publishing.ports.Tell, with everything on record."""
+
+    def __init__(self) -> None:
+        self.counters: Counter[str] = Counter()
+        self.values: dict[str, list[float]] = {}
+        self.events: list[tuple[str, dict[str, Any]]] = []
+        self.alarms: list[tuple[str, str]] = []
+
+    def count(self, name: str, number: int = 1) -> None:
+        self.counters[name] += number
+
+    def rejected(self, reason: str, number: int = 1) -> None:
+        self.counters[f"rejected:{reason}"] += number
+
+    def observe(self, name: str, value: float) -> None:
+        self.values.setdefault(name, []).append(value)
+
+    def event(self, name: str, **fields: Any) -> None:
+        self.events.append((name, fields))
+
+    def alarm(self, kind: str, detail: str) -> None:
+        self.alarms.append((kind, detail))
+
+
+def indicator(value: str, action: Action = Action.BLOCK, **fields: Any) -> Indicator:
+    """A domain indicator."""
+    made: dict[str, Any] = {
+        "value": value,
+        "type": IndicatorType.DOMAIN_NAME,
+        "action": action,
+        "title": "t",
+        "description": "d",
+        "severity": Severity.HIGH,
+        "expiration": datetime(2036, 1, 1, tzinfo=UTC),
+        "generate_alert": True,
+        **fields,
+    }
+    return Indicator(**made)

@@ -1,0 +1,80 @@
+"""Group commit from message to outcome, on memory stores in virtual time."""
+
+from __future__ import annotations
+
+import asyncio
+from typing import Any
+
+from shared.ledger.outcomes import State
+from tests.support import virtual
+from tests.support.rig import Host, Rig
+
+
+def message(n: int, **fields: Any) -> dict[str, Any]:
+    return {"indicatorValue": f"h{n}.evil-domain.com", "action": "Block", **fields}
+
+
+def test_a_lone_message_is_accepted_at_once() -> None:
+    async def main() -> None:
+        rig = Rig()
+        host = Host(rig, rig.worker())
+        name = rig.put(message(1))
+        await host.drain(5.0)
+        known = await rig.read(name)
+        assert known.finished and known.fold.counts()["accepted"] == 1
+        assert rig.tenant.actions("h1.evil-domain.com") == ["Block"]
+        assert len(rig.tenant.calls) == 1
+
+    virtual.run(main())
+
+
+def test_thirteen_thousand_messages_with_three_workers_keep_to_the_budget() -> None:
+    async def main() -> None:
+        rig = Rig()
+        names = [rig.put(message(n)) for n in range(13_000)]
+        hosts = [Host(rig, rig.worker(skew=skew, table_seconds=0.01)) for skew in (0.0, 0.5, -0.5)]
+        await asyncio.gather(*(host.drain(300.0) for host in hosts))
+        assert rig.tenant.throttled == 0
+        assert len(rig.tenant.calls) <= 33
+        for name in names[::97]:
+            known = await rig.read(name)
+            assert known.fold.counts()["accepted"] == 1
+        assert len(rig.tenant.held) == 13_000
+
+    virtual.run(main())
+
+
+def test_a_newer_action_replaces_the_older_at_defender() -> None:
+    async def main() -> None:
+        rig = Rig()
+        host = Host(rig, rig.worker())
+        first = rig.put(message(1))
+        await host.drain(5.0)
+        await asyncio.sleep(2)
+        second = rig.put(message(1, action="Audit"))
+        await host.drain(20.0)
+        assert rig.tenant.actions("h1.evil-domain.com") == ["Audit"]
+        for name in (first, second):
+            assert (await rig.read(name)).fold.state(0) is State.ACCEPTED
+
+    virtual.run(main())
+
+
+def test_one_bad_item_among_five_hundred() -> None:
+    async def main() -> None:
+        for kind in ("refused", "sinking"):
+            rig = Rig()
+            host = Host(rig, rig.worker())
+            good = rig.put(message(1000))
+            await host.drain(5.0)
+            getattr(rig.tenant, kind).add("h77.evil-domain.com")
+            name = rig.put({"indicators": [message(n) for n in range(500)]})
+            await host.drain(1200.0)
+            known = await rig.read(name)
+            counts = known.fold.counts()
+            assert (counts["accepted"], counts["rejected"], counts["pending"]) == (499, 1, 0), (kind, counts)
+            assert known.fold.state(77) is State.REJECTED
+            assert "refused" in known.fold.fates[77].text.lower()
+            assert (await rig.read(good)).finished
+
+    virtual.run(main())
