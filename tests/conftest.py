@@ -1,0 +1,53 @@
+"""Fixtures for all tests. Real sockets, real processes; every process a test starts is ended by it."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from local.azurite import Azurite
+from local.stack import Stack, StackOptions
+
+_STEERING = (
+    "RELAY_",
+    "Relay",
+    "AZURE_",
+    "AzureWebJobs",
+    "AzureFunctionsJobHost",
+    "IDENTITY_",
+    "MSI_",
+    "APPLICATIONINSIGHTS_",
+)
+
+
+@pytest.fixture(autouse=True)
+def clean_environment(monkeypatch: pytest.MonkeyPatch) -> None:
+    """No test depends on the settings of whoever runs it."""
+    for name in list(os.environ):
+        if name.startswith(_STEERING) or name.lower() in ("http_proxy", "https_proxy", "all_proxy"):
+            monkeypatch.delenv(name)
+    monkeypatch.setenv("NO_PROXY", "127.0.0.1,localhost")
+
+
+@pytest.fixture(scope="session")
+def azurite(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
+    """Connection string of one Azurite for the whole run: use names of your own for queues, containers, tables."""
+    with Azurite(tmp_path_factory.mktemp("azurite")) as running:
+        yield running.connection_string
+
+
+@pytest.fixture
+def stack(tmp_path: Path) -> Iterator[Callable[..., Stack]]:
+    """Starts local stacks: `stack(workers=3, settings={...})` takes what StackOptions takes; ended after the test."""
+    with ExitStack() as running:
+
+        def start(**options: Any) -> Stack:
+            options.setdefault("folder", tmp_path / f"stack-{len(list(tmp_path.glob('stack-*')))}")
+            return running.enter_context(Stack(StackOptions(**options)))
+
+        yield start
