@@ -6,7 +6,7 @@ import dataclasses
 import threading
 import time
 from collections.abc import Callable
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from shared.errors import VaultError
 from shared.identity.clouds import vault_address
@@ -15,7 +15,9 @@ from shared.redaction import redact, shorten
 from shared.settings import Settings
 
 if TYPE_CHECKING:
+    from azure.core.credentials import AccessToken, AccessTokenInfo, TokenRequestOptions
     from azure.core.exceptions import AzureError
+    from azure.identity import ManagedIdentityCredential
 
 # What App Service hands on when a Key Vault reference could not be resolved: the reference itself, as the value.
 _UNRESOLVED = "@Microsoft.KeyVault("
@@ -125,10 +127,12 @@ def _read_vault(settings: Settings, address: str) -> Secret:
 
     quiet_sdk_loggers()
     try:
-        with managed_identity(settings) as credential, SecretClient(address, credential, **PATIENCE) as client:
-            found = client.get_secret(settings.secret_name)
+        with managed_identity(settings) as credential:
+            noting = _Noting(credential)
+            with SecretClient(address, noting, **PATIENCE) as client:
+                found = client.get_secret(settings.secret_name)
     except AzureError as error:
-        failure = _explain(error, settings, address)
+        failure = _no_identity(error) if noting.failed else _explain(error, settings, address)
     except ValueError as error:
         # The SDK checks that the vault's challenge is for this host's own domain, and that the identity is well formed.
         failure = VaultError(
@@ -146,18 +150,41 @@ def _read_vault(settings: Settings, address: str) -> Secret:
     raise failure
 
 
+class _Noting:
+    """A credential that notes when it was it that failed: the client's errors do not tell identity from vault."""
+
+    def __init__(self, inner: ManagedIdentityCredential) -> None:
+        self._inner = inner
+        self.failed = False
+
+    def get_token_info(self, *scopes: str, options: TokenRequestOptions | None = None) -> AccessTokenInfo:
+        """As the SDK's protocol for credentials has it."""
+        self.failed = True
+        found: AccessTokenInfo = self._inner.get_token_info(*scopes, options=options)
+        self.failed = False
+        return found
+
+    def get_token(self, *scopes: str, **options: Any) -> AccessToken:
+        """The older form of the same."""
+        self.failed = True
+        found: AccessToken = self._inner.get_token(*scopes, **options)
+        self.failed = False
+        return found
+
+
+def _no_identity(error: AzureError) -> VaultError:
+    return VaultError(
+        f"the managed identity gives no token for the vault: {shorten(redact(str(error)))}",
+        remediation="Assign a managed identity to the app; for a user-assigned one set "
+        "RELAY_MANAGED_IDENTITY_CLIENT_ID to its client id.",
+    )
+
+
 def _explain(error: AzureError, settings: Settings, address: str) -> VaultError:
     """What the SDK's error means for the reader."""
     from azure.core.exceptions import HttpResponseError
-    from azure.identity import CredentialUnavailableError
 
     said = shorten(redact(str(error)))
-    if isinstance(error, CredentialUnavailableError):
-        return VaultError(
-            f"the managed identity gives no token for the vault: {said}",
-            remediation="Assign a managed identity to the app; for a user-assigned one set "
-            "RELAY_MANAGED_IDENTITY_CLIENT_ID to its client id.",
-        )
     status = (error.status_code or 0) if isinstance(error, HttpResponseError) else 0
     if status == 403 and any(word in said for word in ("ForbiddenByFirewall", "ForbiddenByConnection", "firewall")):
         remedy = "Let the app through the vault's firewall, or give it a private endpoint."
