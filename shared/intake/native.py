@@ -130,7 +130,9 @@ def _item(builder: Builder, ordinal: int, entry: Any) -> Item:
         refused = guard.check(indicator)
         if refused is not None:
             indicator = None
-    return _make(ordinal, _shown(entry), indicator, refused, notes)
+    value = entry.get("indicatorValue")
+    shown = value if type(value) is str and len(value) <= 80 and value.isprintable() else _shown(entry)
+    return _make(ordinal, shown, indicator, refused, notes)
 
 
 _make = constructor(Item)

@@ -17,6 +17,7 @@ from shared.errors import IntakeError, TooLargeError, UnreadableError
 from shared.indicators.model import Action, Indicator
 from shared.intake import read
 from shared.intake.contract import Door, Message, Pointer
+from shared.intake.detect import Repeated, decode
 from shared.settings import Settings
 
 NOW = datetime(2026, 3, 1, 12, 0, tzinfo=UTC)
@@ -132,6 +133,37 @@ def test_p22_plain_json_is_taken_beside_base64_in_any_encoding(body):
 def test_unreadable(body, reason):
     for door in Door:
         assert refused(body, door) == reason
+
+
+def holds_repetition(value) -> bool:
+    if isinstance(value, Repeated):
+        return True
+    inner = value.values() if isinstance(value, dict) else value if isinstance(value, list) else ()
+    return any(holds_repetition(entry) for entry in inner)
+
+
+KEYS = st.sampled_from(["a", "b", "{", '"', ":", '":', "", "\\"])
+SEPARATORS = st.sampled_from([":", ": ", " :", "\n:", "\t: "])
+TEXT_OF_JSON = st.recursive(
+    st.sampled_from(["1", '"x"', '":"', '"{"', '"\\":"', "null", '" :"']),
+    lambda inner: (
+        st.lists(inner, max_size=3).map(lambda parts: "[" + ",".join(parts) + "]")
+        | st.lists(st.tuples(KEYS.map(json.dumps), SEPARATORS, inner), max_size=4).map(
+            lambda pairs: "{" + ",".join("".join(pair) for pair in pairs) + "}"
+        )
+    ),
+    max_leaves=10,
+)
+
+
+@given(TEXT_OF_JSON.filter(lambda text: text[0] in "{["))
+def test_a_repeated_name_is_always_found(text):
+    exact = json.loads(
+        text, object_pairs_hook=lambda pairs: Repeated(pairs) if len(dict(pairs)) < len(pairs) else dict(pairs)
+    )
+    decoded = decode(text.encode())
+    assert decoded == exact
+    assert holds_repetition(decoded) == holds_repetition(exact)
 
 
 def test_a_pointer_is_one_only_on_the_queue_and_only_whole():
