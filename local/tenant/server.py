@@ -54,13 +54,7 @@ class Listener:
         if how == self._how or self._protocols is None:
             return
         self._how = how
-        if self._server is not None:
-            self._server.close()
-            self._server = None
-        for protocol in list(self._protocols.connections):
-            protocol.force_close()
-            if protocol.transport is not None:
-                protocol.transport.abort()
+        await self._close_all()
         if how == "refuse":
             return
         factory: Callable[[], asyncio.BaseProtocol] = self._protocols if how == "up" else _Closer
@@ -71,14 +65,20 @@ class Listener:
 
     async def stop(self) -> None:
         """Stop for good."""
-        if self._server is not None:
-            self._server.close()
         if self._protocols is not None:
             await self._protocols.shutdown(0.1)
-        if self._server is not None:
-            self._server.abort_clients()
-        await asyncio.sleep(0)  # an aborted transport closes its socket in the loop's next turn
+        await self._close_all()
         self._reserved.close()
+
+    async def _close_all(self) -> None:
+        """Stop listening and cut every connection, those in the middle of a handshake included."""
+        if self._server is None:
+            return
+        self._server.close()
+        self._server.abort_clients()
+        with contextlib.suppress(TimeoutError):
+            await asyncio.wait_for(self._server.wait_closed(), 5)
+        self._server = None
 
 
 class _Closer(asyncio.Protocol):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import json
 import select
 import signal
@@ -257,3 +258,16 @@ def test_ports_can_be_chosen_and_a_start_that_fails_says_why(tmp_path: Path) -> 
             pass
     with pytest.raises(ValueError, match="nonsense"), running(tmp_path, {"rules": {"nonsense": 1}}):
         pass
+
+
+def test_the_end_cuts_open_connections_and_leaves_no_socket_behind(tmp_path: Path) -> None:
+    with running(tmp_path) as tenant:
+        api = Client(tenant)
+        assert api("GET").status_code == 200
+        tenant.admin.down("vault", "close")
+        half_way = socket.create_connection(("127.0.0.1", int(tenant.entra.rsplit(":", 1)[1])))
+    with api, half_way:
+        gc.collect()  # what was left open would warn now, and a warning is an error
+        with pytest.raises(requests.ConnectionError):
+            api("GET")
+        assert half_way.recv(1) == b""
