@@ -45,19 +45,20 @@ def check(indicator: Indicator) -> Problem | None:
             return None
     else:
         return None
+    suffix = is_public_suffix(name)
+    if not suffix and "." in name:
+        return None
     shown = shorten(indicator.value)
     where = f"{shown!r} is" if indicator.type is IndicatorType.DOMAIN_NAME else f"the host of {shown!r} is"
-    if "." not in name and not is_public_suffix(name):
-        return Problem(
-            "single_label",
-            f"{where} a single label, which is a whole top-level domain or a machine of your own. Send the full name.",
-        )
-    if is_public_suffix(name):
+    if suffix:
         return Problem(
             "public_suffix",
             f"{where} a public suffix, under which unrelated parties have their names. Send the name that is meant.",
         )
-    return None
+    return Problem(
+        "single_label",
+        f"{where} a single label, which is a whole top-level domain or a machine of your own. Send the full name.",
+    )
 
 
 def is_public_suffix(name: str) -> bool:
