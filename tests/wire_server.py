@@ -64,6 +64,8 @@ class WireServer:
         self.script: deque[Reply | Answer] = deque()
         self.default: Reply | Answer = Reply(404)
         self.connections = 0
+        # Seconds after which an idle connection is closed by this side.
+        self.idle: float | None = None
         self.over = threading.Event()
         self._server = _Server(("127.0.0.1", 0), self._handler(context))
         self.port = self._server.server_address[1]
@@ -87,6 +89,7 @@ class WireServer:
                 if context is not None:
                     self.request = context.wrap_socket(self.request, server_side=True)
                 super().setup()
+                self.connection.settimeout(owner.idle)
 
             def finish(self) -> None:
                 try:

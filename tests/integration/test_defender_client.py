@@ -286,6 +286,17 @@ def test_defender_a_reset_connection_is_not_used_again(client: DefenderClient[AT
     assert client.import_indicators([payload("a.example")])[0].failed is False
 
 
+def test_defender_an_idle_connection_that_the_service_closed_is_replaced(
+    client: DefenderClient[AToken], server: WireServer
+) -> None:
+    server.idle = 0.1
+    server.default = imported(row("a.example"))
+    client.import_indicators([payload("a.example")])
+    time.sleep(0.4)
+    assert client.import_indicators([payload("a.example")])[0].failed is False
+    assert (len(server.requests), server.connections) == (2, 2)
+
+
 @pytest.mark.parametrize("reply", [Reply(body=b"{", broken="drip")])
 def test_defender_an_answer_that_drips_is_ended(
     server: WireServer, certificates: Certificates, reply: Reply, monkeypatch: pytest.MonkeyPatch

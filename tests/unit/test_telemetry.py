@@ -265,7 +265,12 @@ def test_telemetry_nothing_is_exported_without_a_connection_string() -> None:
     assert threading.active_count() == before
 
 
-def test_telemetry_a_bad_connection_string_is_logged_and_harmless(caplog: pytest.LogCaptureFixture) -> None:
+def test_telemetry_a_bad_connection_string_is_logged_and_harmless(
+    caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for name in ("STATSBEAT_DISABLED_ALL", "CONTROLPLANE_DISABLED", "SDKSTATS_DISABLED"):
+        # Set by the product too; here so that they are taken back after the test.
+        monkeypatch.setenv(f"APPLICATIONINSIGHTS_{name}", "true")
     assert start_export(Metrics(), {"APPLICATIONINSIGHTS_CONNECTION_STRING": "nonsense"}, delay=0) is True
     (thread,) = [t for t in threading.enumerate() if t.name == "telemetry-export"]
     thread.join(60)
