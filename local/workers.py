@@ -111,6 +111,14 @@ class Workers:
                 self._spawn(worker)
                 self._ready(worker)
 
+    def change(self, settings: Mapping[str, str]) -> None:
+        """Other application settings: every worker ends and starts again with them, as in Azure."""
+        self._environ |= settings
+        for worker in self._workers:
+            self.hold(worker)
+        for worker in self._workers:
+            self.resume(worker)
+
     def usage(self) -> dict[str, Usage]:
         """By worker name."""
         return {worker.name: worker.usage() for worker in self._workers}
