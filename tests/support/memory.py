@@ -37,7 +37,8 @@ class Service:
     messages: dict[str, list[Any]] = dataclasses.field(default_factory=dict)  # visible_at, id, text, inserted, dequeues
     poison: list[Received] = dataclasses.field(default_factory=list)
     operations: int = 0
-    _etags: itertools.count[int] = dataclasses.field(default_factory=lambda: itertools.count(1))
+    answer: Any = None  # to the last operation
+    versions: dict[tuple[str, str, str], int] = dataclasses.field(default_factory=dict)
     _ids: itertools.count[int] = dataclasses.field(default_factory=lambda: itertools.count(1))
 
     def rows(self, table: str, pk: str) -> SortedDict:
@@ -47,8 +48,10 @@ class Service:
     def all_rows(self, table: str) -> list[Row]:
         return [row for rows in self.tables.get(table, {}).values() for row in rows.values()]
 
-    def stamped(self, row: Row, data: dict[str, Any]) -> Row:
-        return Row(row.pk, row.rk, data, f"W/{next(self._etags)}", self.now())
+    def stamped(self, table: str, row: Row, data: dict[str, Any]) -> Row:
+        # An etag counts its row's versions, so that equal histories have equal etags.
+        version = self.versions[table, row.pk, row.rk] = self.versions.get((table, row.pk, row.rk), 0) + 1
+        return Row(row.pk, row.rk, data, f"W/{version}", self.now())
 
     def next_message(self) -> str:
         return f"message-{next(self._ids)}"
@@ -64,7 +67,7 @@ class MemoryTables:
     async def _around(self, what: str, work: Callable[[], Any]) -> Any:
         await self.gate("before", what)
         self.service.operations += 1
-        result = work()
+        self.service.answer = result = work()
         await self.gate("after", what)
         return result
 
@@ -95,7 +98,7 @@ class MemoryTables:
         return self._put(table, row, dict(row.data))
 
     def _put(self, table: str, row: Row, data: dict[str, Any]) -> str:
-        stored = self.service.stamped(row, data)
+        stored = self.service.stamped(table, row, data)
         self.service.rows(table, row.pk)[row.rk] = stored
         return stored.etag
 
@@ -158,7 +161,7 @@ class MemoryBlobs:
     async def _around(self, what: str, work: Callable[[], Any]) -> Any:
         await self.gate("before", what)
         self.service.operations += 1
-        result = work()
+        self.service.answer = result = work()
         await self.gate("after", what)
         return result
 

@@ -19,7 +19,9 @@ LIMITS = (Limit(30, 63.0),)
 SERVICE_WINDOW = 60.0
 
 
-async def a_worker(budget: Budget, clock: virtual.VirtualClock, arrivals: list[float], rnd: random.Random, death: float):
+async def a_worker(
+    budget: Budget, clock: virtual.VirtualClock, arrivals: list[float], rnd: random.Random, death: float
+) -> None:
     """Calls as often as the budget lets it. `arrivals`: when calls reach the service, by the service's clock."""
     loop = asyncio.get_running_loop()
     while loop.time() < 400.0:

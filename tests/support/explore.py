@@ -1,0 +1,165 @@
+"""Every interleaving of a few workers' steps, with a crash anywhere: stateless exploration with states remembered.
+
+A step is one operation on storage or Defender. At each point any worker may take its next step, or one of them may
+be killed there and start over. Two ways to the same state of the services, with each worker having seen the same,
+are the same from there on, so only the first is followed.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import hashlib
+import os
+import random
+from collections.abc import Awaitable, Callable
+from typing import Any
+
+from tests.support import virtual
+from tests.support.memory import Killed
+from tests.support.rig import Rig
+
+# What a worker does from its start; told its own gate, and which start this is (0 the first).
+Body = Callable[[Rig, Any, int], Awaitable[None]]
+
+
+class _Pruned(Exception):
+    pass
+
+
+class _Run:
+    def __init__(self, rig: Rig, bodies: list[Body], prefix: list[int], seen: set[bytes], crashes: int) -> None:
+        self.rig = rig
+        self.bodies = bodies
+        self.prefix = prefix
+        self.seen = seen
+        self.crashes = crashes
+        self.crashed = 0
+        self.taken: list[int] = []
+        self.widths: list[int] = []
+        self.waiting: dict[int, tuple[str, asyncio.Future[None]]] = {}
+        self.history: dict[int, list[str]] = {number: [] for number in range(len(bodies))}
+        self.starts: dict[int, int] = {}
+        self.tasks: dict[int, asyncio.Task[None]] = {}
+
+    def gate(self, number: int, start: int) -> Any:
+        async def gate(when: str, what: str) -> None:
+            if when == "before":
+                turn: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+                self.waiting[number] = (what, turn)
+                await turn
+            else:
+                self.history[number].append(f"{start} {what} {self.rig.service.answer!r}")
+
+        return gate
+
+    def begin(self, number: int) -> None:
+        start = self.starts[number] = self.starts.get(number, -1) + 1
+        body = self.bodies[number](self.rig, self.gate(number, start), start)
+        self.tasks[number] = asyncio.get_running_loop().create_task(body)  # type: ignore[arg-type]
+
+    def _digest(self) -> bytes:
+        service, tenant = self.rig.service, self.rig.tenant
+        # Names of calls are random and mean nothing.
+        rows = {
+            f"{table} {row.pk} {row.rk.rpartition('|')[0] if table == 'submissions' else row.rk} {row.etag} "
+            f"{sorted(row.data.items())!r}"
+            for table in ("intents", "submissions")
+            for row in service.all_rows(table)
+        }
+        state = (sorted(rows), sorted(tenant.held.items(), key=str), len(service.messages))
+        return hashlib.sha256(repr(state).encode()).digest()
+
+    def key(self) -> bytes:
+        # What a worker saw before it was killed is forgotten with it.
+        saw = {
+            n: [step for step in steps if step.startswith(f"{self.starts[n]} ")] for n, steps in self.history.items()
+        }
+        whole = (self._digest(), saw, self.crashed, sorted((n, w) for n, (w, _) in self.waiting.items()))
+        return hashlib.sha256(repr(whole).encode()).digest()
+
+    async def quiet(self) -> None:
+        """Until every worker stands at its gate or has ended."""
+        for _ in range(200):
+            live = [number for number, task in self.tasks.items() if not task.done()]
+            if all(number in self.waiting for number in live):
+                return
+            await asyncio.sleep(0)
+        raise AssertionError("a worker neither stands at a gate nor ends")
+
+    async def go(self) -> None:
+        for number in range(len(self.bodies)):
+            self.begin(number)
+        while True:
+            await self.quiet()
+            for task in self.tasks.values():
+                if task.done() and not task.cancelled():
+                    task.result()
+            ready = sorted(self.waiting)
+            if not ready:
+                return
+            choices = [(number, False) for number in ready]
+            if self.crashed < self.crashes:
+                choices += [(number, True) for number in ready]
+            position = len(self.taken)
+            if position >= len(self.prefix):
+                key = self.key()
+                if key in self.seen:
+                    raise _Pruned
+                self.seen.add(key)
+            pick = self.prefix[position] if position < len(self.prefix) else 0
+            self.taken.append(pick)
+            self.widths.append(len(choices))
+            number, crash = choices[pick]
+            _, turn = self.waiting.pop(number)
+            if crash:
+                self.crashed += 1
+                turn.set_exception(Killed())
+                task = self.tasks[number]
+                await asyncio.wait([task])
+                task.exception()
+                self.begin(number)
+            else:
+                turn.set_result(None)
+
+
+EXHAUSTIVE = "RELAY_TEST_EXHAUSTIVE"
+
+
+def explore(
+    bodies: list[Body], check: Callable[[Rig], Awaitable[None]], *, crashes: int, most: int = 3000, seed: int = 1
+) -> tuple[int, bool]:
+    """Run every interleaving, `check` at the end of each; how many runs it took, and whether that was all.
+
+    Beyond `most` runs the rest is left out, unless RELAY_TEST_EXHAUSTIVE is set; what is run is then chosen by `seed`.
+    """
+    seen: set[bytes] = set()
+    todo: list[list[int]] = [[]]
+    rnd = random.Random(seed)
+    runs = 0
+    while todo:
+        if runs >= most and not os.environ.get(EXHAUSTIVE):
+            return runs, False
+        prefix = todo.pop(rnd.randrange(len(todo)))
+
+        async def main(prefix: list[int] = prefix) -> _Run:
+            rig = Rig(call_seconds=0.0)
+            run = _Run(rig, bodies, prefix, seen, crashes)
+            try:
+                await run.go()
+            except _Pruned:
+                for task in run.tasks.values():
+                    task.cancel()
+                return run
+            try:
+                await check(rig)
+            except AssertionError as error:
+                steps = "\n".join(f"  {n}: {what[:60]}" for n, h in run.history.items() for what in h)
+                raise AssertionError(f"{error}\nchoices {run.taken}\n{steps}") from error
+            return run
+
+        run = virtual.run(main())
+        runs += 1
+        for position in range(len(prefix), len(run.taken)):
+            for other in range(1, run.widths[position]):
+                todo.append([*run.taken[:position], other])
+    return runs, True
