@@ -27,16 +27,25 @@ _LOCKS = {
 }
 
 
-def _run(command: Sequence[str | Path], cwd: Path = ROOT) -> tuple[bool, str]:
+def _run(command: Sequence[str | Path], cwd: Path = ROOT, **environ: str) -> tuple[bool, str]:
     done = subprocess.run(
         [str(piece) for piece in command],
         cwd=cwd,
         capture_output=True,
         text=True,
         stdin=subprocess.DEVNULL,
+        env=os.environ | environ,
         check=False,
     )
     return done.returncode == 0, (done.stdout + done.stderr).strip()
+
+
+def _run_online(command: Sequence[str | Path], cwd: Path) -> tuple[bool, str]:
+    """With the tool's own certificates and the system's, as in scripts/_env.sh."""
+    fine, said = _run(command, cwd, NODE_OPTIONS="--use-system-ca")
+    if fine:
+        return fine, said
+    return _run(command, cwd, UV_SYSTEM_CERTS="true")
 
 
 def _python(*arguments: str) -> tuple[bool, str]:
@@ -76,7 +85,7 @@ def python_locks(fix: bool) -> str | None:
         for name in ("pyproject.toml", *_LOCKS):
             shutil.copy(ROOT / name, scratch)  # as preferences: what is locked stays unless it no longer fits
         for name, sources in _LOCKS.items():
-            fine, said = _run([uv, *_COMPILE, "--quiet", *sources, "-o", name], Path(scratch))
+            fine, said = _run_online([uv, *_COMPILE, "--quiet", *sources, "-o", name], Path(scratch))
             if not fine:
                 faults.append(f"{name} cannot be compiled:\n{said}")
                 continue
@@ -108,7 +117,7 @@ def npm_lock(fix: bool) -> str | None:
     with tempfile.TemporaryDirectory() as scratch:
         for name in ("package.json", "package-lock.json", ".npmrc"):
             shutil.copy(_AZURITE / name, scratch)
-        fine, said = _run([binary, cli, "install", "--package-lock-only", "--ignore-scripts"], Path(scratch))
+        fine, said = _run_online([binary, cli, "install", "--package-lock-only", "--ignore-scripts"], Path(scratch))
         if not fine:
             return f"npm cannot resolve package.json:\n{said}"
         locked, fresh = ((folder / "package-lock.json").read_text("utf-8") for folder in (_AZURITE, Path(scratch)))

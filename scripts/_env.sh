@@ -85,6 +85,18 @@ install_uv() {
     "  macOS:           brew install python@3.13"
 }
 
+# uv and npm bring certificates of their own. Where the registry is reached through somebody's own authority (a company's
+# proxy), the system knows it: uv tries once more with the system's, npm is given both at once.
+uv_online() {
+  "$UV" "$@" >&2 && return 0
+  say "Once more, with the system's certificates ..."
+  UV_SYSTEM_CERTS=true "$UV" "$@" >&2
+}
+
+npm_online() {
+  PATH="${NODE%/*}:$PATH" NODE_OPTIONS="${NODE_OPTIONS:-} --use-system-ca" "$NODE" "$NPM_CLI" "$@" >&2
+}
+
 make_venv() {
   local found
   if [ -x "$PYTHON" ] && is_python "$PYTHON" "sys.version_info[:2] == (3, 13)"; then
@@ -94,7 +106,7 @@ make_venv() {
   [ -n "$found" ] || found="$("$UV" python find --no-python-downloads --no-project 3.13 2>/dev/null || true)"
   if [ -z "$found" ]; then
     say "No Python 3.13 is installed: letting uv download one ..."
-    "$UV" python install 3.13 >&2 && found="$("$UV" python find --no-project 3.13 2>/dev/null || true)"
+    uv_online python install 3.13 && found="$("$UV" python find --no-project 3.13 2>/dev/null || true)"
   fi
   [ -n "$found" ] || fail "This project needs Python 3.13, none was found (python3.13 on PATH, pyenv, uv), and uv could not download one." \
     "Install it, then try again:" \
@@ -107,7 +119,7 @@ make_venv() {
 
 install_packages() {
   say "Installing the Python packages ..."
-  (cd "$ROOT" && "$UV" pip sync --quiet --require-hashes --python "$PYTHON" requirements-dev.txt) >&2 ||
+  (cd "$ROOT" && uv_online pip sync --quiet --require-hashes --python "$PYTHON" requirements-dev.txt) ||
     fail "uv could not install requirements-dev.txt (see above)."
 }
 
@@ -122,7 +134,7 @@ install_azurite() {
   say "Installing Azurite ..."
   mkdir -p "$TOOLS/azurite"
   cp "$ROOT/local/azurite/package.json" "$ROOT/local/azurite/package-lock.json" "$ROOT/local/azurite/.npmrc" "$TOOLS/azurite/"
-  (cd "$TOOLS/azurite" && PATH="${NODE%/*}:$PATH" "$NODE" "$NPM_CLI" ci --ignore-scripts --loglevel=error) >&2 ||
+  (cd "$TOOLS/azurite" && npm_online ci --ignore-scripts --loglevel=error) ||
     fail "npm could not install Azurite (see above)." \
       "Check that this machine reaches its package registry: npm view azurite version"
 }
