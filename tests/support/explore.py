@@ -122,7 +122,7 @@ class _Run:
                 turn.set_result(None)
 
 
-EXHAUSTIVE = "RELAY_TEST_EXHAUSTIVE"
+EXHAUSTIVE = "TEST_EXHAUSTIVE"
 
 
 def explore(
@@ -130,7 +130,7 @@ def explore(
 ) -> tuple[int, bool]:
     """Run every interleaving, `check` at the end of each; how many runs it took, and whether that was all.
 
-    Beyond `most` runs the rest is left out, unless RELAY_TEST_EXHAUSTIVE is set; what is run is then chosen by `seed`.
+    Beyond `most` runs the rest is left out, unless TEST_EXHAUSTIVE is set; what is run is then chosen by `seed`.
     """
     seen: set[bytes] = set()
     todo: list[list[int]] = [[]]

@@ -78,7 +78,7 @@ AUDIT = indicator(VALUE, Action.AUDIT, title="newer")
 @pytest.mark.parametrize("crashes", [0, 1])
 def test_two_workers_every_interleaving(older: Indicator | None, newer: Indicator | None, crashes: int) -> None:
     runs, all_of_them = explore([body(item(1, older)), body(item(2, newer))], at_rest(newer), crashes=crashes)
-    print(f"{runs} interleavings{'' if all_of_them else ', a random part: set RELAY_TEST_EXHAUSTIVE=1 for all'}")
+    print(f"{runs} interleavings{'' if all_of_them else ', a random part: set TEST_EXHAUSTIVE=1 for all'}")
     assert all_of_them or crashes
     assert runs > (10 if not crashes else 50)
 
