@@ -51,6 +51,7 @@ Answer = Callable[[Request], Reply]
 
 class _Server(http.server.ThreadingHTTPServer):
     daemon_threads = True
+    request_queue_size = 64
 
     def handle_error(self, request: Any, client_address: Any) -> None:
         """Broken connections are what the tests are about."""

@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import dataclasses
 import json
+import threading
 from collections.abc import Callable, Iterator, Sequence
 from typing import TYPE_CHECKING, Any, Protocol, cast
 from urllib.parse import quote, urljoin, urlsplit
@@ -96,6 +97,7 @@ class DefenderClient[T: BearerToken]:
         self._tokens = tokens
         self._timeout = timeout
         self._session_factory = session_factory
+        self._making = threading.Lock()
         self._made: requests.Session | None = None
 
     def import_indicators(
@@ -244,10 +246,10 @@ class DefenderClient[T: BearerToken]:
 
     @property
     def _session(self) -> requests.Session:
-        # Made twice by two threads at worst; one is kept, the other has no connection yet.
-        if self._made is None:
-            self._made = self._session_factory()
-        return self._made
+        with self._making:
+            if self._made is None:
+                self._made = self._session_factory()
+            return self._made
 
     def _wire(self) -> Wire:
         return cast("Wire", self._session.get_adapter(self._base))
