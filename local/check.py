@@ -161,6 +161,20 @@ def settings(fix: bool) -> str | None:
     return "docs/settings.md lacks the table that `python -m shared.settings` prints; scripts/check --fix renews it"
 
 
+def contract(fix: bool) -> str | None:
+    """docs/queue-contract.schema.json in step with the model"""
+    fine, fresh = _python("shared.intake.schema")
+    if not fine:
+        return fresh
+    file = ROOT / "docs" / "queue-contract.schema.json"
+    if file.exists() and file.read_text("utf-8").strip() == fresh:
+        return None
+    if fix:
+        file.write_text(fresh + "\n", "utf-8")
+        return None
+    return f"{file.name} is not what `python -m shared.intake.schema` prints; scripts/check --fix renews it"
+
+
 def shell(_fix: bool) -> str | None:
     """bash -n"""
     faults = []
@@ -198,6 +212,7 @@ CHECKS: tuple[Callable[[bool], str | None], ...] = (
     npm_lock,
     addresses,
     settings,
+    contract,
     shell,
     bicep,
 )

@@ -10,7 +10,8 @@ UV="$TOOLS/uv/bin/uv"
 say() { printf '%s\n' "$*" >&2; }
 
 fail() {
-  printf '\n%s\n' "$@" >&2
+  printf '\n' >&2
+  printf '%s\n' "$@" >&2
   exit 1
 }
 
