@@ -17,7 +17,8 @@ bp = func.Blueprint()
 _WAIT_MOST = 120
 _TOP = 100
 _TOP_MOST = 1000
-_POLL = 0.5
+_POLL = 0.25
+_POLL_MOST = 3.0
 _RETRY_AFTER = "5"
 
 
@@ -82,8 +83,13 @@ async def _until_finished(name: str, wait: int) -> Submission | None:
     """The submission once it is finished, or as it is after `wait` seconds."""
     loop = asyncio.get_running_loop()
     until = loop.time() + wait
+    pause = _POLL
     while True:
+        began = loop.time()
         known = await relay().publishing.submissions.read(name)
-        if known is None or known.finished or loop.time() + _POLL > until:
+        # A large submission takes long to read: never spend more than a fifth of the time on it.
+        pause = max(pause, 4 * (loop.time() - began))
+        if known is None or known.finished or loop.time() + pause > until:
             return known
-        await asyncio.sleep(_POLL)
+        await asyncio.sleep(pause)
+        pause = min(pause * 1.5, _POLL_MOST)
