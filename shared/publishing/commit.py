@@ -10,6 +10,7 @@ import asyncio
 from collections import deque
 from collections.abc import Coroutine, Sequence
 
+from shared.defender.limits import named_value
 from shared.errors import RelayError
 from shared.ledger.outcomes import Outcome, State
 from shared.publishing.answers import Answers, Ready, gather, send, stage
@@ -350,8 +351,5 @@ class Committer:
 
 def named_item(message: str, suspects: Sequence[Ready]) -> Ready | None:
     """The one item whose value the service's message names, if it names exactly one."""
-    words = {word.strip("'\"()[],;") for word in message.split()} | {
-        word.strip("'\"()[],;.") for word in message.split()
-    }
-    named = [ready for ready in suspects if ready.lead.item.key[1] in words]
-    return named[0] if len(named) == 1 else None
+    value = named_value(message, [ready.lead.item.key[1] for ready in suspects])
+    return next((ready for ready in suspects if ready.lead.item.key[1] == value), None)

@@ -12,6 +12,7 @@ import random
 from collections.abc import Sequence
 from typing import Protocol
 
+from shared.defender.limits import is_capacity
 from shared.errors import (
     BatchRefusedError,
     DefenderError,
@@ -81,7 +82,7 @@ def of_results(results: Sequence[Result]) -> list[Verdict]:
     for result in results:
         if not result.failed:
             verdicts.append(Accepted(result.id or ""))
-        elif "max capacity" in result.reason.lower():
+        elif is_capacity(result.reason):
             text = f"The tenant holds as many indicators as Defender allows: {result.reason}"
             verdicts.append(Again(TENANT_FULL, text, sent=False, alarm=True))
         else:
@@ -94,6 +95,8 @@ def of_error(error: RelayError) -> Again | Suspect:
     """The one verdict for all items of a call that got no 200."""
     text = str(error)
     match error:
+        case BatchRefusedError() if is_capacity(error.message_text):
+            return Again(TENANT_FULL, text, sent=True, alarm=True)
         case BatchRefusedError():
             return Suspect(error.message_text or text)
         case ThrottledError():
