@@ -32,7 +32,7 @@ async def heartbeat(timer: func.TimerRequest) -> None:
     metrics.heartbeat()
     waiting = await relay().publishing.sweeper.waiting()
     metrics.queue_depth(waiting.depth)
-    metrics.oldest_pending(waiting.oldest_due)
+    metrics.oldest_pending(waiting.oldest)
 
 
 @bp.function_name("Retention")

@@ -121,11 +121,14 @@ class Part:
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class OpenPart:
-    """The `open` row of a part: when its pointer is due (epoch seconds), how many pointers it was given."""
+    """The `open` row of a part: when its pointer is due, how many pointers it was given, since when its oldest item
+    is on its way. Times are epoch seconds.
+    """
 
     id: str
     due: float
     points: int
+    since: float
     etag: str
 
 
@@ -146,9 +149,9 @@ class Parts:
     async def store(self, part: Part, *, due_in: float) -> None:
         """Write the blob, then its `open` row; the pointer is to follow, due after `due_in` seconds."""
         await self._blobs.put(CONTAINER, part.id, part.encode())
-        await self._tables.upsert(
-            TABLE, Row(PARTITION, part.id, {"due": self._clock.now() + due_in, "points": "1", "kind": part.kind})
-        )
+        since = min(item.first_seen for item in part.items)
+        data = {"due": self._clock.now() + due_in, "points": "1", "kind": part.kind, "since": since}
+        await self._tables.upsert(TABLE, Row(PARTITION, part.id, data))
 
     async def point(self, part: str, *, visible_after: float = 0.0) -> None:
         """Queue a pointer to a stored part."""
@@ -184,7 +187,7 @@ class Parts:
 
 
 def _open_part(row: Row) -> OpenPart:
-    return OpenPart(row.rk, float(row.data["due"]), int(row.data["points"]), row.etag)
+    return OpenPart(row.rk, float(row.data["due"]), int(row.data["points"]), float(row.data["since"]), row.etag)
 
 
 def split(items: Sequence[PartItem], size: int) -> list[Sequence[PartItem]]:

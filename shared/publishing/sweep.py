@@ -23,11 +23,11 @@ _POISON_LEASE = 120.0
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class Waiting:
-    """What waits: messages in the queue, parts that are open, and for how long the oldest is due (seconds)."""
+    """What waits: messages in the queue, parts that are open, and how old the oldest of all is (seconds)."""
 
     depth: int
     open_parts: int
-    oldest_due: float
+    oldest: float
 
 
 class Sweeper:
@@ -102,9 +102,12 @@ class Sweeper:
     async def waiting(self) -> Waiting:
         """What waits now."""
         parts = await self._parts.all_open(1000)
+        since = [part.since for part in parts]
+        first = await self._queue.oldest()
+        if first is not None:
+            since.append(first)
         now = self._clock.now()
-        oldest = max((now - part.due for part in parts), default=0.0)
-        return Waiting(await self._queue.depth(), len(parts), max(oldest, 0.0))
+        return Waiting(await self._queue.depth(), len(parts), max(0.0, now - min(since, default=now)))
 
     async def retention(self) -> Mapping[str, int]:
         """Forget what is past its time; how many rows of each table."""

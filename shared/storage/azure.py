@@ -317,6 +317,20 @@ class AzureQueue(_Client):
 
         return await self._run(work)
 
+    async def oldest(self) -> float | None:
+        """See Queue. The service shows the first 32 visible messages, the oldest of which come first."""
+
+        def work() -> float | None:
+            from azure.core.exceptions import AzureError
+
+            try:
+                seen = self._connection.queues.get_queue_client(QUEUE).peek_messages(max_messages=32)
+                return min((message.inserted_on.timestamp() for message in seen if message.inserted_on), default=None)
+            except AzureError as error:
+                raise _error("looking at the queue", error) from error
+
+        return await self._run(work)
+
     async def receive_poison(self, most: int, lease: float) -> list[Received]:
         """See Queue."""
 

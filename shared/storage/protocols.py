@@ -108,6 +108,10 @@ class Queue(Protocol):
         """About how many messages there are, invisible ones included."""
         ...
 
+    async def oldest(self) -> float | None:
+        """When the oldest message in sight was inserted, epoch seconds; None when none is to be seen."""
+        ...
+
     async def receive_poison(self, most: int, lease: float) -> list[Received]:
         """Take messages from the poison queue; none when there is no such queue."""
         ...

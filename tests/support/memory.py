@@ -199,6 +199,10 @@ class MemoryQueue:
     async def depth(self) -> int:
         return len(self.service.messages)
 
+    async def oldest(self) -> float | None:
+        now = self.service.now()
+        return min((m[3].timestamp() for m in self.service.messages.values() if m[0] <= now), default=None)
+
     async def receive_poison(self, most: int, lease: float) -> list[Received]:
         return self.service.poison[:most]
 
