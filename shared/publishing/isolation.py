@@ -10,9 +10,11 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Awaitable, Callable
 
+from shared.errors import StorageError
 from shared.ledger.submissions import Submissions
 
 DEATHS = 2
+PATIENCE = 180.0  # seconds to wait for the turn; well under the host's functionTimeout
 
 
 class Isolation:
@@ -29,7 +31,12 @@ class Isolation:
 
         `name` has a submission's form: it is made from the queue message, so that every delivery finds it.
         """
-        async with self._turn:
+        try:
+            async with asyncio.timeout(PATIENCE):
+                await self._turn.acquire()
+        except TimeoutError:
+            raise StorageError("too many messages wait to be tried alone; this one comes again") from None
+        try:
             started, ended = await self._submissions.attempts(name)
             if started - ended >= DEATHS:
                 await killer()
@@ -40,3 +47,5 @@ class Isolation:
             finally:
                 # An error is no death: the worker lives, and the message will come again.
                 await self._submissions.mark(name, "e", started)
+        finally:
+            self._turn.release()

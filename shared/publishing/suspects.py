@@ -24,7 +24,7 @@ from shared.publishing.known_bad import KnownBad
 from shared.publishing.order import Order
 from shared.publishing.ports import Defender, Tell
 from shared.publishing.retire import win
-from shared.publishing.settle import Deferral, Entry, Settler, outcome
+from shared.publishing.settle import Deferral, Entry, Fate, Settler, outcome
 from shared.settings import Settings
 from shared.storage.protocols import Clock
 
@@ -62,9 +62,22 @@ class Suspects:
         self._turn = asyncio.Lock()
 
     async def investigate(self, entries: Sequence[Entry], known_bad: bool) -> None:
-        """Send, split and judge these entries; every one is settled when this returns. Raises StorageError."""
-        async with self._turn:
+        """Send, split and judge these entries; every one is settled when this returns. Raises StorageError.
+
+        When its turn does not come in time, they are settled as unsent: their part is pointed to again.
+        """
+        left = min(entry.began for entry in entries) + self._settings.call_latest_start
+        try:
+            async with asyncio.timeout_at(left):
+                await self._turn.acquire()
+        except TimeoutError:
+            for entry in entries:
+                entry.result.set_result(Fate.UNSENT)
+            return
+        try:
             await _Investigation(self, entries, known_bad).run()
+        finally:
+            self._turn.release()
 
     # What an investigation needs
 
