@@ -24,6 +24,7 @@ from shared.redaction import redact
 ROOT = "relay"
 _FIELDS = "relay_fields"
 _TEXT_MAX = 2000
+_TALKATIVE = ("azure", "msal", "urllib3")
 
 # --- Logs ------------------------------------------------------------------------------------------------------------
 
@@ -90,6 +91,9 @@ def configure_logging(level: str = "INFO", *, stderr: bool = False) -> None:
         ValueError: `level` is no name of a level.
     """
     logging.getLogger(ROOT).setLevel(level.upper())
+    for name in _TALKATIVE:
+        # Two lines and all headers for every request: more work than the request, and nobody reads them.
+        logging.getLogger(name).setLevel(max(logging.WARNING, logging.getLogger(name).level))
     install_redaction()
     root = logging.getLogger()
     if stderr and not any(isinstance(handler.formatter, JsonFormatter) for handler in root.handlers):

@@ -31,6 +31,7 @@ class PartItem:
     intent_at, first_seen: epoch seconds; neither is ever renewed.
     attempts: calls that failed; deferred: whether its `d` row is written; maybe_sent: whether an earlier call may
     have reached Defender; reassert: sent again for a newer intent's sake, without rows of its own.
+    incident: for the log lines alone.
     """
 
     submission: str
@@ -45,6 +46,7 @@ class PartItem:
     deferred: bool = False
     maybe_sent: bool = False
     reassert: bool = False
+    incident: str = ""
 
     @property
     def order(self) -> tuple[float, str, int]:
@@ -71,12 +73,13 @@ class PartItem:
             list(self.notes),
             self.attempts,
             flags,
+            self.incident,
         ]
 
     @classmethod
     def from_record(cls, fields: list[Any]) -> PartItem:
         """The inverse of `record`."""
-        submission, origin, ordinal, intent_at, first_seen, key, body, notes, attempts, flags = fields
+        submission, origin, ordinal, intent_at, first_seen, key, body, notes, attempts, flags, incident = fields
         return cls(
             submission=submission,
             origin=origin,
@@ -90,6 +93,7 @@ class PartItem:
             deferred=bool(flags & 1),
             maybe_sent=bool(flags & 2),
             reassert=bool(flags & 4),
+            incident=incident,
         )
 
 

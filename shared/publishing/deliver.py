@@ -157,6 +157,7 @@ class Deliveries:
                     indicator=item.indicator,
                     notes=item.notes,
                     maybe_sent=delivery.dequeue_count > 1,
+                    incident=header.incident,
                 ),
                 header,
                 began,

@@ -9,6 +9,7 @@ from __future__ import annotations
 import asyncio
 import dataclasses
 import random
+from collections import Counter
 from collections.abc import Sequence
 from enum import Enum
 
@@ -129,6 +130,7 @@ class Settler:
         for part, delay in parts:
             await self._parts.point(part.id, visible_after=delay)
         self._count(finals, moving)
+        self._log(finals, moving, call)
         for entry, _ in finals:
             _tell(entry, Fate.FINAL)
         for deferral in moving:
@@ -179,6 +181,17 @@ class Settler:
         for deferral in deferrals:
             self._tell.count("deferred", len(deferral.entries))
             self._tell.event("deferred", items=len(deferral.entries), delay=deferral.delay, reason=deferral.reason)
+
+    def _log(self, finals: Sequence[tuple[Entry, Outcome]], deferrals: Sequence[Deferral], call: str) -> None:
+        """One line a submission: what became of its items in this call."""
+        fates: dict[tuple[str, str], Counter[str]] = {}
+        for entry, made in finals:
+            fates.setdefault((entry.item.submission, entry.item.incident), Counter())[made.state.value] += 1
+        for deferral in deferrals:
+            for entry in deferral.entries:
+                fates.setdefault((entry.item.submission, entry.item.incident), Counter())["deferred"] += 1
+        for (submission, incident), counts in fates.items():
+            self._tell.event("outcome", submission=submission, incident=incident or None, call=call, **counts)
 
     def retry_delay(self, entries: Sequence[Entry], asked: float | None) -> float:
         """Seconds until items that failed are tried again: by the one that failed least."""

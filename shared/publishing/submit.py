@@ -93,6 +93,7 @@ class Submitting:
                 key=item.indicator.key,
                 indicator=item.indicator,
                 notes=item.notes,
+                incident=header.incident,
             )
             for position, item in enumerate(item for item in message.items if item.indicator is not None)
             if item.indicator is not None

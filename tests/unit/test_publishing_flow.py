@@ -78,3 +78,15 @@ def test_one_bad_item_among_five_hundred() -> None:
             assert (await rig.read(good)).finished
 
     virtual.run(main())
+
+
+def test_each_submission_has_its_log_line_with_its_incident() -> None:
+    async def main() -> None:
+        rig = Rig()
+        host = Host(rig, rig.worker())
+        name = rig.put({"incident": 4711, "indicators": [message(1), message(2)]})
+        await host.drain(10.0)
+        lines = [fields for event, fields in rig.tell.events if event == "outcome"]
+        assert [(line["submission"], line["incident"], line["accepted"]) for line in lines] == [(name, "4711", 2)]
+
+    virtual.run(main())

@@ -300,3 +300,9 @@ def test_telemetry_p19_nothing_heavy_is_imported_and_nothing_read_at_import() ->
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=60, check=False)
     assert (done.stdout.strip(), done.stderr) == ("[]", "")
+
+
+def test_the_sdks_do_not_log_each_request() -> None:
+    configure_logging("DEBUG")
+    for name in ("azure.core.pipeline.policies.http_logging_policy", "azure.identity", "msal", "urllib3"):
+        assert not logging.getLogger(name).isEnabledFor(logging.INFO), name
