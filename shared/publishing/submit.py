@@ -58,6 +58,7 @@ class Submitting:
 
         Raises UnreadableError or TooLargeError for what cannot be taken, StorageError when it was not stored.
         """
+        await self._submissions.touch()
         now = self._clock.now()
         message = await self._read(body, now)
         if dry_run:
