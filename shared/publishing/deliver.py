@@ -219,16 +219,26 @@ class Deliveries:
             await self._suspects.investigate(indicators, part.known_bad)
         elif indicators:
             self._committer.add(indicators)
-        fates = await self._results(entries)
-        if Fate.UNSENT in fates:
+        await self._results(entries)
+        unsent = [entry for entry in entries if entry.result.result() is Fate.UNSENT]
+        if unsent and len(unsent) == len(part.items):
             await self._parts.again(opened, due_in=await self._settler.unsent_delay())
-        else:
-            await self._parts.close(part.id)
+            return
+        if unsent:
+            # The others are done or moved: a part of what is left, lest those that moved are run twice.
+            left = [dataclasses.replace(entry, result=loop.create_future()) for entry in unsent]
+            text = "No call to Defender was to be had in time; nothing was sent."
+            delay = await self._settler.unsent_delay()
+            deferral = Deferral(
+                left, delay, "unsent", text, failed=False, sent=False, kind=part.kind, known_bad=part.known_bad
+            )
+            await self._settler.settle((), [deferral])
+        await self._parts.close(part.id)
 
-    async def _results(self, entries: Sequence[Entry]) -> set[Fate]:
+    async def _results(self, entries: Sequence[Entry]) -> None:
         """Wait until all are settled. Raises what settling one of them raised, or StorageError at the deadline."""
         if not entries:
-            return set()
+            return
         loop = asyncio.get_running_loop()
         left = entries[0].began + self._settings.invocation_deadline - loop.time()
         futures = [entry.result for entry in entries]
@@ -239,7 +249,6 @@ class Deliveries:
                 raise error
         if waiting:
             raise StorageError(f"{len(waiting)} items were not settled in time")
-        return {future.result() for future in done}
 
     # Alone
 

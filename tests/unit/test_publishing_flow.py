@@ -90,3 +90,29 @@ def test_each_submission_has_its_log_line_with_its_incident() -> None:
         assert [(line["submission"], line["incident"], line["accepted"]) for line in lines] == [(name, "4711", 2)]
 
     virtual.run(main())
+
+
+def test_what_is_left_of_a_part_is_not_run_together_with_what_moved() -> None:
+    """Some items of a stored part fail and move, some are not sent: each lies in one place afterwards."""
+    from shared.errors import UnavailableError
+    from shared.settings import Limit, Settings
+
+    async def main() -> None:
+        rig = Rig(Settings(limit_import=(Limit(1, 300.0),), call_size=3))
+        worker = rig.worker()
+        body = [message(n) for n in range(8)]
+        import json
+
+        taken = await worker.submitting.submit(json.dumps(body).encode(), caller="key")
+        rig.tenant.fault = lambda _payloads: UnavailableError("down", status=503)
+        host = Host(rig, worker)
+        await host.serve(100.0)
+        rig.tenant.fault = None
+        parts = [await worker.parts.load(part.id) for part in await worker.parts.all_open()]
+        ordinals = sorted(item.ordinal for part in parts if part for item in part.items)
+        assert ordinals == list(range(8)), "an item lies in two parts, or in none"
+        await host.drain(20_000.0)
+        counts = (await rig.read(taken.id)).fold.counts()
+        assert counts["accepted"] == 8
+
+    virtual.run(main())
