@@ -24,8 +24,20 @@ POISON = "indicators-poison"
 CONTAINERS = ("parts", "deadletters")
 TABLES = ("submissions", "open", "intents", "index", "permits", "idempotency", "deadletters", "suspects")
 
-# A call that hangs must not outlive the invocation that waits for it; the SDKs' own defaults are minutes.
-_TIMEOUTS: dict[str, Any] = {"connection_timeout": 5, "read_timeout": 20, "retry_total": 3, "retry_backoff_factor": 0.3}
+_CONNECTIONS = 32  # kept open to each service; the SDKs keep 10, and throw away what more threads need
+
+
+def _options() -> dict[str, Any]:
+    """What the three clients are made with. A call that hangs must not outlive the invocation that waits for it."""
+    import requests
+    from azure.core.pipeline.transport import RequestsTransport
+    from requests.adapters import HTTPAdapter
+
+    session = requests.Session()
+    for scheme in ("https://", "http://"):
+        session.mount(scheme, HTTPAdapter(pool_maxsize=_CONNECTIONS))
+    transport = RequestsTransport(session=session, session_owner=False, connection_timeout=5, read_timeout=20)
+    return {"transport": transport, "retry_total": 3, "retry_backoff_factor": 0.3}
 
 
 @dataclasses.dataclass(frozen=True)
@@ -62,8 +74,8 @@ class StorageConnection:
         from azure.data.tables import TableServiceClient
 
         if self.connection_string:
-            return TableServiceClient.from_connection_string(self.connection_string, **_TIMEOUTS)
-        return TableServiceClient(self.uris["table"], credential=self._credential, **_TIMEOUTS)
+            return TableServiceClient.from_connection_string(self.connection_string, **_options())
+        return TableServiceClient(self.uris["table"], credential=self._credential, **_options())
 
     @functools.cached_property
     def blobs(self) -> BlobServiceClient:
@@ -71,8 +83,8 @@ class StorageConnection:
         from azure.storage.blob import BlobServiceClient
 
         if self.connection_string:
-            return BlobServiceClient.from_connection_string(self.connection_string, **_TIMEOUTS)
-        return BlobServiceClient(self.uris["blob"], credential=self._credential, **_TIMEOUTS)
+            return BlobServiceClient.from_connection_string(self.connection_string, **_options())
+        return BlobServiceClient(self.uris["blob"], credential=self._credential, **_options())
 
     @functools.cached_property
     def queues(self) -> QueueServiceClient:
@@ -80,5 +92,5 @@ class StorageConnection:
         from azure.storage.queue import QueueServiceClient
 
         if self.connection_string:
-            return QueueServiceClient.from_connection_string(self.connection_string, **_TIMEOUTS)
-        return QueueServiceClient(self.uris["queue"], credential=self._credential, **_TIMEOUTS)
+            return QueueServiceClient.from_connection_string(self.connection_string, **_options())
+        return QueueServiceClient(self.uris["queue"], credential=self._credential, **_options())
