@@ -15,6 +15,7 @@ from email.utils import parsedate_to_datetime
 from typing import TYPE_CHECKING, Any
 
 from shared.errors import StorageError
+from shared.storage import batch
 from shared.storage.clock import ServiceClock
 from shared.storage.connection import POISON, QUEUE, StorageConnection
 from shared.storage.protocols import Op, Received, Row
@@ -209,29 +210,12 @@ class AzureTables(_Client):
         """See Tables."""
 
         def work() -> list[str] | int:
-            from azure.core import MatchConditions
             from azure.core.exceptions import AzureError
-            from azure.data.tables import TableTransactionError, UpdateMode
 
-            modes = {"merge": UpdateMode.MERGE, "replace": UpdateMode.REPLACE}
-            batch: list[Any] = []
-            for op in operations:
-                if op.kind in ("insert", "upsert"):
-                    batch.append(("create" if op.kind == "insert" else "upsert", _entity(op.row)))
-                elif op.kind == "delete":
-                    batch.append(("delete", {"PartitionKey": op.row.pk, "RowKey": op.row.rk}))
-                else:
-                    under = {"etag": op.row.etag, "match_condition": MatchConditions.IfNotModified}
-                    batch.append(("update", _entity(op.row), {"mode": modes[op.kind], **under}))
             try:
-                answers = self._table(table).submit_transaction(batch, **self._hook())
-                return [str(answer.get("etag") or "") for answer in answers]
-            except TableTransactionError as error:
-                missing_table = getattr(error, "error_code", None) == "TableNotFound"
-                if error.status_code in (404, 409, 412) and not missing_table:
-                    return int(error.index or 0)
-                raise _error(f"a transaction on table {table}", error) from error
-            except AzureError as error:
+                hook = self._hook()["raw_response_hook"]
+                return batch.submit(self._connection.tables, table, operations, hook)
+            except (AzureError, batch.TransactionRefusedError) as error:
                 raise _error(f"a transaction on table {table}", error) from error
 
         return await self._run(work)
