@@ -97,7 +97,7 @@ class Deliveries:
                 await self._run_foreign(content, delivery, began)
 
     async def _read(self, delivery: Delivery) -> Pointer | Message:
-        if delivery.dequeue_count > 1:
+        if delivery.dequeue_count > 1 and read_pointer(delivery.body) is None:
             await self._submissions.announce(self._announcement(delivery))
         # As of when it was sent, so that every delivery reads the same; what expired since is found when it is sent.
         sent = delivery.inserted

@@ -1,0 +1,241 @@
+"""A scenario run once for each point where its first worker may die, or an operation may fail, and what must then hold.
+
+A point is the moment before or after an operation on storage or Defender. The first worker dies there, or the
+operation fails (before: nothing was done; after: it was done and its answer lost). Then leases run out in virtual
+time and a second worker finishes with the timers' help.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import dataclasses
+import itertools
+from collections import Counter
+from collections.abc import Awaitable, Callable, Iterator
+from typing import Any, Literal
+
+import pytest
+
+from shared.errors import StorageError, UnavailableError
+from shared.ledger.intents import Head
+from shared.ledger.outcomes import fold
+from shared.ledger.parts import CONTAINER, Part
+from shared.ledger.submissions import Header, Submission
+from shared.settings import Settings
+from tests.support import virtual
+from tests.support.memory import Killed
+from tests.support.rig import Host, Rig
+
+Fault = Literal["none", "kill", "fail"]
+_HORIZON = 60_000.0  # seconds of virtual time within which everything must be at rest
+_TIMERS = 60.0
+_AT_DEFENDER = frozenset({"import", "list", "delete"})
+
+
+class World:
+    """One run: the rig, its first worker behind a gate, and what is expected of the end."""
+
+    def __init__(self, settings: Settings, fault: Fault, point: int) -> None:
+        self.rig = Rig(settings, call_seconds=0.1)
+        self.fault = fault
+        self.point = point
+        self.points = 0
+        self.hit = ""
+        self.log: list[str] = []
+        self.armed = False
+        self.first = Host(self.rig, self.rig.worker(gate=self._gate))
+        self.expected: dict[str, dict[str, int]] = {}
+        self.held: dict[str, list[str]] = {}
+        self.letters: tuple[int, int] = (0, 0)  # least and most dead letters when nothing goes wrong
+        self.poison = 0
+
+    def expect(self, submission: str, **counts: int) -> str:
+        """What the counts of a submission shall be in the end."""
+        self.expected[submission] = counts
+        return submission
+
+    @property
+    def rough(self) -> bool:
+        """Whether something went wrong in this run."""
+        return bool(self.hit)
+
+    async def _gate(self, when: str, what: str) -> None:
+        if self.first.dead:
+            raise Killed
+        if not self.armed:
+            return
+        self.points += 1
+        self.log.append(f"{when} {what}")
+        if when == "after" and what.endswith("submissions"):
+            self.check_sums()
+        if self.fault == "none" or self.points != self.point:
+            return
+        self.hit = f"{self.fault} {when} {what}"
+        if self.fault == "kill":
+            self.first.die()
+            raise Killed
+        if what in _AT_DEFENDER:
+            raise UnavailableError("the connection broke")
+        raise StorageError("storage did not answer")
+
+    def submissions(self) -> Iterator[Submission]:
+        """Every submission that has a header, from the rows themselves."""
+        groups: dict[str, list[Any]] = {}
+        for row in self.rig.service.all_rows("submissions"):
+            groups.setdefault(row.rk.partition("|")[0], []).append(row)
+        for rows in groups.values():
+            header = next((Header.from_row(row) for row in rows if row.rk.endswith("|h")), None)
+            if header is not None:
+                yield Submission(header, fold(header.submitted, rows))
+
+    def check_sums(self) -> None:
+        """submitted = accepted + ... + pending, with nothing below zero and no item that was never submitted."""
+        for known in self.submissions():
+            counts = known.fold.counts()
+            assert min(counts.values()) >= 0, (known.header, counts)
+            assert sum(counts.values()) == 2 * counts["submitted"], (known.header, counts)
+            unknown = [n for n in known.fold.fates.keys() | known.fold.deferred.keys() if n >= known.fold.submitted]
+            assert not unknown, (known.header, unknown)
+
+    def busy(self, hosts: list[Host]) -> bool:
+        service = self.rig.service
+        open_parts = service.all_rows("open")
+        return bool(service.messages or service.poison or open_parts or any(host.in_flight for host in hosts))
+
+    async def finish(self) -> None:
+        """Let a second worker and the timers bring everything to rest."""
+        loop = asyncio.get_running_loop()
+        second = Host(self.rig, self.rig.worker())
+        hosts = [second] if self.first.dead else [self.first, second]
+        sweeper = second.publishing.sweeper
+        limit = loop.time() + _HORIZON
+        while self.busy(hosts):
+            assert loop.time() < limit, f"not at rest: {self.left()}"
+            until = loop.time() + _TIMERS
+            await asyncio.gather(*(host.serve(until, poll=4.0) for host in hosts if not host.dead))
+            await sweeper.overdue()
+            await sweeper.poison()
+            self.check_sums()
+        for host in (host for host in hosts if not host.dead):
+            committer = host.publishing.committer
+            assert committer.in_hand == 0, (committer._waiting, committer._busy, committer._blocked, committer._batch)
+
+    def left(self) -> str:
+        service = self.rig.service
+        return (
+            f"messages {[m[2][:80] for m in service.messages.values()]}, poison {len(service.poison)}, "
+            f"open {[row.rk for row in service.all_rows('open')]}, alarms {self.rig.tell.alarms[-5:]}"
+        )
+
+    def check(self) -> None:
+        """What must hold at rest, whatever went wrong."""
+        self.check_sums()
+        found = {known.header.id: known for known in self.submissions()}
+        for name, known in found.items():
+            assert known.finished, (known.header, known.fold.counts())
+            assert name in self.expected or self.rough, f"a submission nobody made: {known.header}"
+        for name, counts in self.expected.items():
+            assert name in found, f"{name} has no header"
+            self._check_counts(found[name], counts)
+        for value, actions in self.held.items():
+            assert self.rig.tenant.actions(value) == actions, (value, self.rig.tenant.actions(value))
+        self._check_heads()
+        self._check_parts(found)
+        letters = self.rig.service.all_rows("deadletters")
+        least, most = self.letters
+        assert least <= len(letters) <= (most if not self.rough else max(most, 2 * most)), letters
+        assert len({row.rk for row in letters}) == len(letters)
+        strange = [alarm for alarm in self.rig.tell.alarms if alarm[0] in ("import_call", "part_lost")]
+        assert not strange, strange
+
+    @staticmethod
+    def _check_counts(known: Submission, counts: dict[str, int]) -> None:
+        told = {name: number for name, number in known.fold.counts().items() if number and name != "submitted"}
+        assert told == counts, (known.header, told, counts, known.fold.fates)
+
+    def _check_heads(self) -> None:
+        """What Defender holds of ours is told by the heads."""
+        for row in self.rig.service.all_rows("intents"):
+            if "|" in row.rk:
+                continue
+            head = Head.from_row(row)
+            held = {key[2] for key in self.rig.tenant.held if key[:2] == head.item.key}
+            assert held <= {landed.action for landed in head.landed}, (head, held)
+            if head.item.indicator is None:
+                assert not held
+            else:
+                assert held <= {head.item.action}, (head, held)
+
+    def _check_parts(self, found: dict[str, Submission]) -> None:
+        """No part without an `open` row (there is none any more) or an outcome of each of its items."""
+        for (container, name), data in self.rig.service.blobs.items():
+            if container != CONTAINER:
+                continue
+            assert self.rough, f"part {name} was left behind"
+            for item in Part.decode(data).items:
+                known = found.get(item.submission)
+                if known is not None and not item.reassert:
+                    assert known.fold.settled(item.ordinal), (name, item)
+
+
+@dataclasses.dataclass(frozen=True)
+class Scenario:
+    """`begin` sets things up undisturbed and says what is expected; `act` is what the first worker does."""
+
+    name: str
+    begin: Callable[[World], Awaitable[None]]
+    act: Callable[[World], Awaitable[None]]
+    settings: dict[str, Any] = dataclasses.field(default_factory=dict)
+    after: Callable[[World], None] | None = None
+
+
+def _unless_killed(loop: asyncio.AbstractEventLoop, context: dict[str, Any]) -> None:
+    if not isinstance(context.get("exception"), Killed):
+        loop.default_exception_handler(context)
+
+
+async def _one(scenario: Scenario, fault: Fault, point: int) -> World:
+    asyncio.get_running_loop().set_exception_handler(_unless_killed)
+    settings = dataclasses.replace(Settings(), **scenario.settings)
+    world = World(settings, fault, point)
+    await scenario.begin(world)
+    world.armed = True
+    act = asyncio.ensure_future(scenario.act(world))
+    try:
+        await act
+    except (Killed, StorageError):
+        if not world.rough:
+            raise
+    await world.finish()
+    world.check()
+    if scenario.after is not None:
+        scenario.after(world)
+    return world
+
+
+def points_of(scenario: Scenario) -> list[str]:
+    """The points of a scenario in which nothing goes wrong."""
+    return virtual.run(_one(scenario, "none", 0)).log
+
+
+def every_point(scenario: Scenario, fault: Fault, *, step: int = 1) -> Counter[str]:
+    """Run the scenario once for each of its points, or each `step`-th; what was hit, by name."""
+    hit: Counter[str] = Counter()
+    for point in itertools.count(1, step):
+        world = None
+
+        async def main(point: int = point) -> World:
+            return await _one(scenario, fault, point)
+
+        try:
+            world = virtual.run(main())
+        except BaseException as error:
+            if isinstance(error, KeyboardInterrupt):
+                raise
+            log = points_of(scenario)
+            where = log[point - 1] if point <= len(log) else "beyond"
+            pytest.fail(f"{scenario.name}: {fault} at point {point} ({where}): {type(error).__name__}: {error}")
+        if not world.rough:
+            return hit
+        hit[world.hit] += 1
+    raise AssertionError("unreachable")
