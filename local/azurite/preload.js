@@ -3,7 +3,10 @@
 // 1. Azurite's queue store looks through every message of an account at each call: with 13,000 messages a delete takes
 //    30 ms, and a benchmark would measure nothing else. Here the messages are kept in a map and a heap; what a caller
 //    sees is the same (tests/contract/test_local_azurite.py holds the two against each other).
-// 2. Azurite ends when the process that started it is gone, however that came about.
+// 2. Azurite sweeps away the contents of deleted messages once a minute, and each removal sorts an index of all others
+//    anew: with some thousand messages it answers nobody for a minute. It also forgets to spare what is being written.
+//    Here contents are kept in a map, and spared for the ten minutes that Azurite means to.
+// 3. Azurite ends when the process that started it is gone, however that came about.
 "use strict";
 
 const path = require("path");
@@ -181,10 +184,50 @@ function install(store, errors) {
   };
 }
 
+function installExtents(store) {
+  const extents = new WeakMap(); // store -> Map(id -> extent), in order of arrival
+  let order = 0;
+
+  function all(self) {
+    if (!extents.has(self)) extents.set(self, new Map());
+    return extents.get(self);
+  }
+
+  const methods = store.prototype;
+  methods.updateExtent = async function (extent) {
+    const found = all(this).get(extent.id);
+    if (found === undefined) {
+      all(this).set(extent.id, { ...extent, $loki: (order += 1) });
+      return;
+    }
+    found.size = extent.size;
+    found.lastModifiedInMS = extent.lastModifiedInMS;
+  };
+  methods.listExtents = async function (id, most, marker, at, spared) {
+    const before = at === undefined ? Infinity : at.getTime() - (spared === undefined ? 0 : spared);
+    const limit = most === undefined ? 5000 : most;
+    const docs = [];
+    for (const doc of all(this).values()) {
+      if (docs.length === limit) break;
+      if (id !== undefined && doc.id !== id) continue;
+      if ((marker === undefined || doc.$loki > marker) && doc.lastModifiedInMS < before) docs.push(doc);
+    }
+    return [docs, docs.length < limit ? undefined : docs[docs.length - 1].$loki];
+  };
+  methods.deleteExtent = async function (id) {
+    all(this).delete(id);
+  };
+  methods.getExtentLocationId = async function (id) {
+    return all(this).get(id).locationId;
+  };
+}
+
 if (process.env.RELAY_LOCAL_PLAIN_AZURITE !== "1") {
   const queue = path.join(path.dirname(process.argv[1]), "queue");
   install(
     require(path.join(queue, "persistence", "LokiQueueMetadataStore")).default,
     require(path.join(queue, "errors", "StorageErrorFactory")).default,
   );
+  const common = path.join(path.dirname(process.argv[1]), "common", "persistence");
+  installExtents(require(path.join(common, "LokiExtentMetadataStore")).default);
 }
