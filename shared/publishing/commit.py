@@ -142,14 +142,14 @@ class Committer:
             return 1.0
         again = self._decide(loop_now)
         if again is not None and loop_now - self._looked_at < _LOOK_AGAIN:
-            return max(0.001, min(again - self._clock.now(), _LOOK_AGAIN))
+            return self._pause(again, loop_now)
         view = await self._budget.look()
         loop_now = self._looked_at = asyncio.get_running_loop().time()
         again = self._decide(loop_now)
         if again is None and view.opens_at - self._clock.now() > 0.5:
             again = view.opens_at  # a longer window than the shortest is full
         if again is not None:
-            return max(0.001, min(again - self._clock.now(), _LOOK_AGAIN))
+            return self._pause(again, loop_now)
         await asyncio.gather(self._top_up(), self._prepare())
         if not self._batch:
             return 0.0
@@ -164,6 +164,19 @@ class Committer:
         self._calls.add(task)
         task.add_done_callback(self._called)
         return 0.0
+
+    def _pause(self, again: float, loop_now: float) -> float:
+        """Seconds to sleep when the next call may be at `again`: not past the moment to give up the oldest."""
+        pause = min(again - self._clock.now(), _LOOK_AGAIN)
+        for entry in self._oldest():
+            age = loop_now - entry.began
+            if age < _HOPELESS_AFTER:
+                pause = min(pause, _HOPELESS_AFTER - age)
+        return max(0.001, pause)
+
+    def _oldest(self) -> list[Entry]:
+        """The oldest of those that wait, and of those that are staged."""
+        return [*(ready.lead for ready in self._batch), *([self._waiting[0]] if self._waiting else [])]
 
     def _called(self, task: asyncio.Task[None]) -> None:
         self._calls.discard(task)
@@ -186,7 +199,7 @@ class Committer:
     async def _give_up(self, loop_now: float) -> None:
         """Settle as unsent what no call can take in time: it must not hold its message any longer."""
         latest = self._settings.call_latest_start
-        fresh = loop_now - self._looked_at < _LOOK_AGAIN
+        fresh = loop_now - self._looked_at <= _LOOK_AGAIN + 1.0
         opens_in = self._budget.seen.opens_at - self._clock.now() if fresh else 0.0
         late: list[Entry] = []
 
@@ -194,8 +207,7 @@ class Committer:
             age = loop_now - entry.began
             return age >= latest or (age >= _HOPELESS_AFTER and age + opens_in > latest)
 
-        oldest = [*(ready.lead for ready in self._batch), *([self._waiting[0]] if self._waiting else [])]
-        if not any(too_late(entry) for entry in oldest):
+        if not any(too_late(entry) for entry in self._oldest()):
             return
         kept = deque(entry for entry in self._waiting if not too_late(entry))
         late += [entry for entry in self._waiting if too_late(entry)]

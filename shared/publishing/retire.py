@@ -9,7 +9,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Sequence
 
-from shared.errors import NotSentError, RelayError
+from shared.errors import DeniedError, IdentityError, NotSentError, RelayError
 from shared.ledger.intents import Head, Landed
 from shared.publishing.budget import AHEAD, GRACE, Budget
 from shared.publishing.order import Order
@@ -68,6 +68,9 @@ class Retirer:
             except RelayError as error:
                 results[number] = error
         self._tell.event("retired", indicators=len(together))
+        grave = next((error for error in results if isinstance(error, DeniedError | IdentityError)), None)
+        if grave is not None:
+            self._tell.alarm("retiring", f"Indicators of ours cannot be deleted: {grave} {grave.remediation}".strip())
         return results
 
     async def _names(self, head: Head, patience: float) -> set[str]:

@@ -39,7 +39,7 @@ class Retractions:
                     continue
                 verdict = failures.of_error(error)
                 if not isinstance(verdict, Again):
-                    verdict = Again("retracting", str(error), sent=True, alarm=True)
+                    verdict = Again("retracting", str(error), sent=True)
                 again.setdefault(verdict, []).append(entry)
         deferrals = [
             Deferral(waiting, self._settler.retry_delay(waiting, verdict.delay), verdict.reason, verdict.text)

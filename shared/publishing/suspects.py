@@ -220,7 +220,10 @@ class _Investigation:
         room = self._room
         batches = [*self._groups, *(([ready], False) for ready, _ in self._refused)]
         entries = [entry for batch, _ in batches for entry in (e for ready in batch for e in ready.senders())]
-        text = "Defender refuses every call as a whole, one with a known good indicator included."
+        text = (
+            "Defender refuses every call as a whole, and there is nothing that it is known to accept: "
+            "either it accepts nothing now, or nothing of this app's was ever accepted."
+        )
         room._tell.alarm("defender_refuses_all", f"{len(entries)} items are deferred. {text}")
         delay = room._settler.retry_delay(entries, None)
         # One part, suspect still: when Defender accepts again the search starts over.

@@ -245,7 +245,9 @@ class AzureBlobs(_Client):
 
             try:
                 return bytes(self._connection.blobs.get_blob_client(container, name).download_blob().readall())
-            except ResourceNotFoundError:
+            except ResourceNotFoundError as error:
+                if getattr(error, "error_code", None) == "ContainerNotFound":
+                    raise _error(f"reading a blob of {container}, a container that is not there,", error) from error
                 return None
             except AzureError as error:
                 raise _error(f"reading a blob of {container}", error) from error

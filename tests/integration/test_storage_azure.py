@@ -159,6 +159,8 @@ async def test_blobs_and_queue(connection: StorageConnection) -> None:
         await blobs.delete("parts", name)
         await blobs.delete("parts", name)
         assert await blobs.get("parts", name) is None
+        with pytest.raises(StorageError):
+            await blobs.get("no-such-container", name)
         queue = AzureQueue(connection, pool)
         assert await queue.receive_poison(5, 10.0) == []
         before = await queue.depth()

@@ -116,3 +116,23 @@ def test_what_is_left_of_a_part_is_not_run_together_with_what_moved() -> None:
         assert counts["accepted"] == 8
 
     virtual.run(main())
+
+
+def test_under_a_hold_messages_do_not_stay_in_the_worker() -> None:
+    """No call can start in time: the messages are made into parts within seconds, and come back afterwards."""
+
+    async def main() -> None:
+        rig = Rig()
+        worker = rig.worker()
+        await worker.imports.hold(worker.stores.clock.now() + 900.0, "paused")
+        host = Host(rig, worker)
+        names = [rig.put(message(n)) for n in range(40)]
+        await host.serve(4.0)
+        counts = [(await rig.read(name)).fold.counts() for name in names]
+        assert all(count["deferred"] == 1 for count in counts)
+        assert not rig.tenant.calls
+        assert len(await worker.parts.all_open()) <= 3, "gathered, not one part each"
+        await host.drain(3000.0)
+        assert len(rig.tenant.held) == 40
+
+    virtual.run(main())
