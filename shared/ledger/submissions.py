@@ -64,6 +64,18 @@ class Submission:
     header: Header
     fold: Fold
 
+    @classmethod
+    def of(cls, header: Header, rows: Sequence[Row]) -> Submission:
+        """Fold a submission's rows.
+
+        An announced header says one item. There may be rows of more by then: of items that moved to a part, whose
+        first rows in the ledger were not written when their worker died.
+        """
+        known = fold(header.submitted, rows)
+        if not header.decoded:
+            known = dataclasses.replace(known, submitted=max([0, *known.fates, *known.deferred]) + 1)
+        return cls(header, known)
+
     @property
     def finished(self) -> bool:
         """Whether nothing is held, deferred or pending any more."""
@@ -167,7 +179,7 @@ class Submissions:
         """The submission as its rows tell it now; None when there is no header."""
         rows = await self.rows(submission)
         header = next((Header.from_row(row) for row in rows if row.rk.endswith("|h")), None)
-        return None if header is None else Submission(header, fold(header.submitted, rows))
+        return None if header is None else Submission.of(header, rows)
 
     async def rows(self, submission: str) -> list[Row]:
         """All rows of one submission."""

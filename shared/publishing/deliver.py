@@ -97,8 +97,17 @@ class Deliveries:
                 await self._run_foreign(content, delivery, began)
 
     async def _read(self, delivery: Delivery) -> Pointer | Message:
-        if delivery.dequeue_count > 1 and read_pointer(delivery.body) is None:
+        announced = delivery.dequeue_count > 1 and read_pointer(delivery.body) is None
+        if announced:
             await self._submissions.announce(self._announcement(delivery))
+        content = await self._content(delivery)
+        if announced and isinstance(content, Pointer):
+            # A pointer that is not written as ours are was taken for somebody's message.
+            nothing = dataclasses.replace(self._announcement(delivery), submitted=0, decoded=True)
+            await self._submissions.write([nothing], [])
+        return content
+
+    async def _content(self, delivery: Delivery) -> Pointer | Message:
         # As of when it was sent, so that every delivery reads the same; what expired since is found when it is sent.
         sent = delivery.inserted
         try:
@@ -131,7 +140,7 @@ class Deliveries:
     async def _foreign_entries(self, message: Message, delivery: Delivery, began: float) -> list[Entry]:
         """Entries of what is still to be done; what the door rejects is written down here."""
         header = foreign_header(message, delivery)
-        known = await self._known(delivery)
+        known = await self._known(delivery, header)
         rejected = [
             Outcome(
                 item.ordinal, State.REJECTED, item.shown, "", "", item.problem.reason, item.problem.text, item.notes
@@ -167,11 +176,15 @@ class Deliveries:
             if item.indicator is not None and known.state(item.ordinal) is State.PENDING
         ]
 
-    async def _known(self, delivery: Delivery) -> Fold:
+    async def _known(self, delivery: Delivery, header: Header) -> Fold:
         """What earlier deliveries of the same message have written."""
         if delivery.dequeue_count == 1:
             return Fold(0, {}, {})
-        return await self._submissions.fold(delivery.name)
+        known = await self._submissions.read(header.id)
+        if known is None or not known.header.decoded:
+            # There may be nothing left to do that would bring the header along: see Submission.of.
+            await self._submissions.write([header], [])
+        return known.fold if known is not None else Fold(0, {}, {})
 
     # A stored part
 
@@ -306,17 +319,19 @@ class Deliveries:
         letter = await self._letters.keep_raw(submission, body, intent_at, reason, text)
         known = await self._submissions.read(submission)
         if known is None or not known.header.decoded:
-            header = Header(submission, 1, intent_at, Door.QUEUE.value, body_sha256=ids.digest(body))
-            ordinals = [0]
+            count = known.fold.submitted if known else 1
+            header = Header(submission, count, intent_at, Door.QUEUE.value, body_sha256=ids.digest(body))
         else:
             header = known.header
-            ordinals = [n for n in range(header.submitted) if known.fold.state(n) is State.PENDING]
+        fates = known.fold if known else Fold(1, {}, {})
+        ordinals = [n for n in range(header.submitted) if fates.state(n) is State.PENDING]
         told = f"{text} Kept as dead letter {letter}."
         outcomes = [Outcome(n, State.REJECTED, "", "", "", reason, told) for n in ordinals]
         if outcomes:
             await self._submissions.write([header], outcome_rows(submission, FOREIGN, "dead", outcomes))
-        if outcomes:
             self._tell.rejected(reason, len(outcomes))
+        elif known is not None and not known.header.decoded:
+            await self._submissions.write([header], [])
         self._tell.count("dead")
         self._tell.event("dead_letter", submission=submission, letter=letter, reason=reason)
         return letter

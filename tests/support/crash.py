@@ -18,7 +18,6 @@ import pytest
 
 from shared.errors import StorageError, UnavailableError
 from shared.ledger.intents import Head
-from shared.ledger.outcomes import fold
 from shared.ledger.parts import CONTAINER, Part
 from shared.ledger.submissions import Header, Submission
 from shared.settings import Settings
@@ -86,7 +85,7 @@ class World:
         for rows in groups.values():
             header = next((Header.from_row(row) for row in rows if row.rk.endswith("|h")), None)
             if header is not None:
-                yield Submission(header, fold(header.submitted, rows))
+                yield Submission.of(header, rows)
 
     def check_sums(self) -> None:
         """submitted = accepted + ... + pending, with nothing below zero and no item that was never submitted."""

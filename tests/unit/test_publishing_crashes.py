@@ -228,13 +228,22 @@ async def redelivered_pointer(world: World) -> None:
         waiting[4] = 1
 
 
+async def redelivered_foreign_pointer(world: World) -> None:
+    await redelivered_pointer(world)
+    for waiting in world.rig.service.messages.values():
+        waiting[2] = json.dumps({"part": json.loads(waiting[2])["part"], "v": 1})
+        world.expect(ids.foreign_submission(waiting[1], waiting[3]))
+
+
 SCENARIOS = [
     Scenario("one good and one bad item", good_and_bad, drain),
     Scenario("several messages in one call", several_in_one_call, drain),
     Scenario("one value twice", same_value, drain),
     Scenario("http in three parts", over_http, submit_http),
     Scenario("an outage", outage, drain),
+    Scenario("an outage, swept before redelivered", outage, drain, {"overdue_after": 120.0}),
     Scenario("no budget", no_budget, drain),
+    Scenario("no budget, swept before redelivered", no_budget, drain, {"overdue_after": 120.0}),
     Scenario("no budget for a stored part", no_budget_stored, drain),
     Scenario("one item sinks its call", sinking, drain),
     Scenario("unreadable", unreadable, drain),
@@ -247,6 +256,7 @@ SCENARIOS = [
     Scenario("isolated part", isolated_part, drain),
     Scenario("redelivered", redelivered, drain),
     Scenario("redelivered pointer", redelivered_pointer, drain),
+    Scenario("redelivered pointer, not as ours are written", redelivered_foreign_pointer, drain),
 ]
 
 
