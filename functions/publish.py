@@ -2,10 +2,15 @@
 
 from __future__ import annotations
 
+import asyncio
+
 import azure.functions as func
 
+from shared.errors import RelayError
 from shared.publishing.deliver import Delivery
+from shared.publishing.failures import pause
 from shared.relay import relay
+from shared.settings import Settings
 from shared.storage.connection import NAME, QUEUE
 
 bp = func.Blueprint()
@@ -18,4 +23,11 @@ async def publish(msg: func.QueueMessage) -> None:
     if msg.id is None or msg.insertion_time is None:
         raise RuntimeError("the host gave a message without its id or insertion time")
     delivery = Delivery(msg.id, msg.insertion_time, msg.dequeue_count or 1, msg.get_body())
-    await relay().publishing.deliveries.deliver(delivery)
+    first = Settings().failure_pause
+    try:
+        app = relay()
+        first = app.settings.failure_pause
+        await app.publishing.deliveries.deliver(delivery)
+    except RelayError:
+        await asyncio.sleep(pause(delivery.dequeue_count, first))
+        raise

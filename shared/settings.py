@@ -98,6 +98,9 @@ class Settings:
     unsent_max: float = _setting(600.0, "Longest delay when nothing was sent.")
     exhausted_after: float = _setting(7 * 86_400.0, "What failed for so long since first seen is rejected(exhausted).")
     overdue_after: float = _setting(900.0, "An open part overdue by this gets a new pointer.")
+    failure_pause: float = _setting(
+        15.0, "A delivery that failed (storage, a setting) holds its message so long; doubling each time, up to 240."
+    )
     isolate_from: int = _setting(4, "From this delivery on a message joins no call with others.")
     expiry_margin: float = _setting(60.0, "What expires within this is not sent any more: rejected(expired).")
     known_bad_for: float = _setting(86_400.0, "An indicator that Defender refused alone is remembered for so long.")

@@ -120,3 +120,12 @@ def delay(attempts: int, asked: float | None, first: float, longest: float, rnd:
     grown = min(first * 2.0 ** min(max(attempts - 1, 0), 20), longest)
     jittered = grown * (0.75 + 0.5 * rnd.random())
     return min(max(jittered, asked or 0.0), longest)
+
+
+def pause(dequeue_count: int, first: float) -> float:
+    """Seconds to hold a message whose delivery failed, before it is given back to the queue.
+
+    The host's own delay is the same each time: ten deliveries would be used up, and the message a dead letter, after
+    five minutes without storage or with a wrong setting. With this it takes over half an hour.
+    """
+    return min(first * 2.0 ** min(max(dequeue_count - 1, 0), 10), 240.0)

@@ -19,7 +19,7 @@ from shared.errors import (
     UnavailableError,
     VaultError,
 )
-from shared.publishing.failures import Accepted, Again, Refused, Suspect, delay, of_error, of_results
+from shared.publishing.failures import Accepted, Again, Refused, Suspect, delay, of_error, of_results, pause
 from tests.support.fakes import FakeResult
 
 
@@ -66,3 +66,10 @@ def test_delays_grow_honour_what_was_asked_and_end(attempts: int, asked: float |
     if asked is not None:
         assert seconds >= min(asked, 3600.0)
     assert delay(12, None, 60.0, 3600.0, random.Random(seed)) >= 0.75 * 3600.0
+
+
+def test_ten_failed_deliveries_take_over_half_an_hour() -> None:
+    pauses = [pause(n, 15.0) for n in range(1, 11)]
+    assert pauses == sorted(pauses) and pauses[-1] == 240.0
+    assert sum(pauses) + 9 * 30 > 1800
+    assert max(pauses) < 600, "within the host's functionTimeout"
