@@ -75,6 +75,22 @@ def _row(entity: TableEntity) -> Row:
     )
 
 
+def _repeated[T](work: Callable[[], T]) -> T:
+    """Do it, and once more when the connection broke before an answer came.
+
+    The service closes connections that are idle, and a request may meet that; the SDK then repeats every method but
+    POST. Whoever inserts, or carries out a transaction, must take a conflict for the answer to its own write anyway.
+    """
+    from azure.core.exceptions import ServiceResponseError, ServiceResponseTimeoutError
+
+    try:
+        return work()
+    except ServiceResponseTimeoutError:
+        raise  # it has had its time
+    except ServiceResponseError:
+        return work()
+
+
 class AzureTables(_Client):
     """Tables through azure-data-tables; every answer's Date header feeds the clock."""
 
@@ -143,7 +159,7 @@ class AzureTables(_Client):
             from azure.core.exceptions import AzureError, ResourceExistsError
 
             try:
-                return str(self._table(table).create_entity(_entity(row), **self._hook())["etag"])
+                return _repeated(lambda: str(self._table(table).create_entity(_entity(row), **self._hook())["etag"]))
             except ResourceExistsError:
                 return None
             except AzureError as error:
@@ -213,8 +229,8 @@ class AzureTables(_Client):
             from azure.core.exceptions import AzureError
 
             try:
-                hook = self._hook()["raw_response_hook"]
-                return batch.submit(self._connection.tables, table, operations, hook)
+                tables = self._connection.tables
+                return _repeated(lambda: batch.submit(tables, table, operations, self._hook()["raw_response_hook"]))
             except (AzureError, batch.TransactionRefusedError) as error:
                 raise _error(f"a transaction on table {table}", error) from error
 
