@@ -86,6 +86,7 @@ class Order:
         ]
         results = await asyncio.gather(*(self._stage_piece(piece) for piece in pieces))
         staged = {id(entry.group): entry for result in results for entry in result}
+        await self._note_older([entry for entry in staged.values() if entry.ours])
         late = [entry for entry in staged.values() if not entry.ours]
         await self._after_superseded(late)
         return [staged[id(group)] for group in groups]
@@ -105,7 +106,9 @@ class Order:
                 writers.append(group)
             kept = len(operations)
             # An intent is in the history whether it stood or not. In the heads' transaction, so that it costs nothing.
-            history = [intents.history_row(item) for group in groups for item in group.members()]
+            # One item may be here twice: run from a part and from the message it came in, or as its own re-assert.
+            rows_ = [intents.history_row(item) for group in groups for item in group.members()]
+            history = list({row.rk: row for row in rows_}.values())
             room = 100 - kept
             operations += [Op("upsert", row) for row in history[:room]]
             answer = await self._tables.transact(intents.TABLE, operations) if operations else []
@@ -130,14 +133,27 @@ class Order:
             raise StorageError("an intent was neither written nor found")
         return Staged(group, head, ours=head.order == group.lead.order)
 
+    async def _note_older(self, ours: Sequence[Staged]) -> None:
+        """An older item of a group may have landed by an earlier call: the head must know, so that it is removed."""
+        for entry in ours:
+            known = {landed.action for landed in entry.head.landed} | {entry.group.lead.action}
+            sent = [item for item in entry.group.older if item.maybe_sent and item.indicator is not None]
+            for action in sorted({item.action for item in sent} - known):
+                written = await self._note_landed(entry.head, Landed(action))
+                if written is not None:
+                    entry.head = written
+                    entry.ours = written.order == entry.group.lead.order
+
     async def _after_superseded(self, late: Sequence[Staged]) -> None:
         newest: list[PartItem] = []
         for entry in late:
-            sent = [item for item in entry.group.members() if item.maybe_sent and item.indicator is not None]
+            sent = [item for item in entry.group.members() if item.maybe_sent]
             if not sent:
                 continue
             for item in sent:
-                await self._note_landed(entry.head, Landed(item.action))
+                # What a retraction may have removed late is not there, and needs the re-assert all the more.
+                if item.indicator is not None:
+                    await self._note_landed(entry.head, Landed(item.action))
             newest.append(entry.head.item)
         await self.reassert(newest)
 
@@ -214,19 +230,32 @@ class Order:
         return entry
 
     async def forget(self, head: Head, gone: Sequence[Landed]) -> None:
-        """Defender holds these of ours no more: take them out of the head, unless it has changed."""
+        """Defender holds these of ours no more: take them out of the head, unless it has changed.
+
+        Where somebody newer wrote meanwhile, what was deleted may have been theirs, under the same action: the newest
+        intent is queued as a re-assert.
+        """
         left = tuple(entry for entry in head.landed if entry not in gone)
         row = Row(
             intents.partition(head.item.key), intents.row_key(head.item.key), intents.landed_data(left), head.etag
         )
-        await self._tables.update(intents.TABLE, row)
+        if await self._tables.update(intents.TABLE, row) is None:
+            newest = await self.read(head.item.key)
+            if newest is not None and newest.order > head.order:
+                await self.reassert([newest.item])
 
     async def reassert(self, newest: Sequence[PartItem]) -> None:
-        """Queue these intents once more: the same items, no new submission, no rows of their own."""
+        """Queue these intents once more: the same items, no new submission, no rows of their own.
+
+        They are seen for the first time now: an intent may be months old, and must not be given up for that.
+        """
         unique = {item.key: item for item in newest}
+        now = self._clock.now()
         for items in split(list(unique.values()), 500):
-            again = tuple(dataclasses.replace(item, reassert=True, maybe_sent=True) for item in items)
-            part = Part(ids.new_part(self._clock.now()), again)
+            again = (
+                dataclasses.replace(item, reassert=True, maybe_sent=True, attempts=0, first_seen=now) for item in items
+            )
+            part = Part(ids.new_part(now), tuple(again))
             await self._parts.store(part, due_in=0.0)
             await self._parts.point(part.id)
 

@@ -81,7 +81,8 @@ class Retirer:
             within = await win(self._lists, self._clock, patience)
             held = await self._defender.ours(*head.item.key, within=within)
             names |= {name for action, name in held if action in unknown}
-        return names
+        # Should the service ever keep an indicator's id when its action changes, that one stays.
+        return names - {entry.id for entry in head.landed if entry not in gone}
 
     async def _delete_together(self, names: Sequence[str], patience: float) -> set[str]:
         """One batch delete; an empty set when it did not work, as it does not when any id is gone already."""

@@ -8,12 +8,14 @@ from typing import Any
 
 import pytest
 
+from shared.errors import UnavailableError
 from shared.indicators.model import Action, Indicator
 from shared.ledger.parts import PartItem
 from shared.publishing.answers import gather, send, stage
 from shared.publishing.budget import Permit
 from shared.publishing.order import fold
 from shared.publishing.settle import Entry
+from tests.support import virtual
 from tests.support.explore import Body, explore
 from tests.support.fakes import indicator
 from tests.support.rig import Host, Rig
@@ -89,6 +91,91 @@ def test_the_same_item_delivered_twice_beside_a_newer_one() -> None:
     assert runs > 50
 
 
+def after(first: Indicator, then: Body) -> Body:
+    """`then` on a head and a tenant where `first` has landed long ago."""
+
+    async def publish(rig: Rig, gate: Any, start: int) -> None:
+        if not rig.service.all_rows("intents"):
+            rows = rig.worker().order
+            staged = await rows.stage(fold([item(0, first)]))
+            await rows.land([(staged[0], rig.tenant.put(first.payload()))])
+        await then(rig, gate, start)
+
+    return publish
+
+
+@pytest.mark.parametrize("between", [AUDIT, None], ids=["other action", "retracted"])
+@pytest.mark.parametrize("crashes", [0, 1])
+def test_what_is_removed_for_an_older_intent_is_put_back_for_the_newest(
+    between: Indicator | None, crashes: int
+) -> None:
+    bodies = [after(BLOCK, body(item(1, between))), after(BLOCK, body(item(2, BLOCK_AGAIN)))]
+    runs, _ = explore(bodies, at_rest(BLOCK_AGAIN), crashes=crashes, most=400)
+    assert runs > 10
+
+
+def test_an_older_item_that_may_have_landed_is_removed_though_the_newest_took_its_call() -> None:
+    async def main() -> None:
+        rig = Rig()
+        worker = rig.worker()
+        older = item(1, BLOCK, maybe_sent=True)
+        await worker.order.stage(fold([older]))
+        rig.tenant.put(BLOCK.payload())  # its worker died before the answer
+        loop = asyncio.get_running_loop()
+        entries = [Entry(what, None, loop.time(), loop.create_future()) for what in (older, item(2, AUDIT))]
+        worker.committer.add(entries)
+        await asyncio.wait([entry.result for entry in entries])
+        await at_rest(AUDIT)(rig)
+
+    virtual.run(main())
+
+
+def test_one_item_twice_in_a_call() -> None:
+    async def main() -> None:
+        rig = Rig()
+        worker = rig.worker()
+        body = b'{"indicatorValue": "evil-domain.com", "action": "Block", "title": "older"}'
+        name = (await worker.submitting.submit(body, caller="key")).id
+        for waiting in list(rig.service.messages.values()):
+            rig.outside.put(waiting[2])
+        await Host(rig, worker).drain(10.0)
+        assert (await rig.read(name)).fold.counts()["accepted"] == 1
+        assert len(rig.tenant.calls) == 1 and not rig.tell.alarms
+
+    virtual.run(main())
+
+
+def test_the_newest_is_not_deleted_under_the_id_it_shares_with_what_it_replaced() -> None:
+    async def main() -> None:
+        rig = Rig()
+        worker = rig.worker()
+        staged = await worker.order.stage(fold([item(1, BLOCK)]))
+        await worker.order.land([(staged[0], "7")])
+        staged = await worker.order.stage(fold([item(2, AUDIT)]))
+        landed = await worker.order.land([(staged[0], "7")])
+        rig.tenant.held[*KEY, "Audit"] = {**AUDIT.payload(), "id": "7"}
+        assert await worker.retirer.retire([landed[0].head], 5.0) == [None]
+        await at_rest(AUDIT)(rig)
+
+    virtual.run(main())
+
+
+def test_a_reassert_of_an_old_intent_outlives_an_outage() -> None:
+    async def main() -> None:
+        rig = Rig()
+        host = Host(rig, rig.worker())
+        loop = asyncio.get_running_loop()
+        staged = await host.publishing.order.stage(fold([item(virtual.START - 30 * 86_400, AUDIT)]))
+        rig.tenant.put(AUDIT.payload())
+        over = loop.time() + 100.0
+        rig.tenant.fault = lambda _payloads: UnavailableError("down", status=503) if loop.time() < over else None
+        rig.tenant.held.clear()  # as a late call of an older intent would have left it
+        await host.publishing.order.reassert([staged[0].head.item])
+        await at_rest(AUDIT)(rig)
+
+    virtual.run(main())
+
+
 def test_folding_keeps_the_newest_and_shares_its_outcome_with_equals() -> None:
     equal = dataclasses.replace(item(2, BLOCK_AGAIN), submission="20261122b0000000000000000")
     groups = fold([item(1, BLOCK), item(3, BLOCK_AGAIN), equal, item(2, AUDIT)])
@@ -99,9 +186,6 @@ def test_folding_keeps_the_newest_and_shares_its_outcome_with_equals() -> None:
 
 
 def test_a_block_deferred_by_an_outage_and_then_changed_does_not_come_back() -> None:
-    from shared.errors import UnavailableError
-    from tests.support import virtual
-
     async def main(newer: str) -> None:
         rig = Rig()
         host = Host(rig, rig.worker())
