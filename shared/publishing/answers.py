@@ -19,7 +19,9 @@ from shared.publishing.retire import Retirer
 from shared.publishing.settle import Deferral, Entry, Settler, outcome
 from shared.storage.protocols import Clock
 
-_RETIRE_PATIENCE = 5.0
+# Retiring ends well before the deadline of the invocations that wait for it, but gets some time in any case.
+_RETIRE_UNTIL = 70.0  # seconds since the oldest of them began
+_RETIRE_LEAST, _RETIRE_MOST = 5.0, 30.0
 
 
 @dataclasses.dataclass(slots=True, eq=False)
@@ -173,7 +175,9 @@ class Answers:
         changed = [ready for ready in accepted if ready.staged.ours and len(ready.staged.head.landed) > 1]
         if not changed:
             return troubles
-        results = await self._retirer.retire([ready.staged.head for ready in changed], _RETIRE_PATIENCE)
+        age = asyncio.get_running_loop().time() - min(ready.lead.began for ready in changed)
+        patience = min(max(_RETIRE_UNTIL - age, _RETIRE_LEAST), _RETIRE_MOST)
+        results = await self._retirer.retire([ready.staged.head for ready in changed], patience)
         for ready, error in zip(changed, results, strict=True):
             if error is not None:
                 text = f"Accepted, but the former action could not be removed yet: {error}"

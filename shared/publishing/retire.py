@@ -7,15 +7,18 @@ what there is; an entry without an id (a call whose answer nobody saw) is looked
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Sequence
+from collections.abc import Awaitable, Callable, Sequence
 
-from shared.errors import DeniedError, IdentityError, NotSentError, RelayError
+from shared.errors import BatchRefusedError, DeniedError, IdentityError, NotSentError, RelayError
 from shared.ledger.intents import Head, Landed
 from shared.publishing.budget import AHEAD, GRACE, Budget
 from shared.publishing.order import Order
 from shared.publishing.ports import Defender, Tell
 from shared.storage.protocols import Clock
 
+_BATCHES = 12  # batch deletes for the heads of one call; what they cannot settle is deleted one by one
+_HALF = 16  # smaller halves are not worth a batch delete
+_AT_ONCE = 4
 _MANY = 4  # from so many on one batch delete costs less of the budget than single ones
 
 
@@ -44,55 +47,85 @@ class Retirer:
         """Delete what of ours stands beside the newest intents; all of it for a retraction.
 
         Returns, for each head, None or why it is not done; then what is left is still in the head.
-        `patience`: seconds to wait for each permit.
+        `patience`: seconds it may take in all; what is not begun by then is not done.
         """
+        until = self._clock.now() + patience
         results: list[RelayError | None] = [None] * len(heads)
-        names: list[set[str]] = []
-        for number, head in enumerate(heads):
-            try:
-                names.append(await self._names(head, patience))
-            except RelayError as error:
-                names.append(set())
-                results[number] = error
+        names: list[set[str]] = [set()] * len(heads)
+
+        async def look(number: int) -> None:
+            names[number] = await self._names(heads[number], until)
+
+        await self._each(results, look)
         together = sorted(set().union(*names))
-        deleted = await self._delete_together(together, patience)
-        for number, head in enumerate(heads):
-            if results[number] is not None:
-                continue
-            try:
-                for name in sorted(names[number] - deleted):
-                    await self._defender.delete(name, within=await win(self._deletes, self._clock, patience))
-                gone = _gone(head)
-                if gone:
-                    await self._order.forget(head, gone)
-            except RelayError as error:
-                results[number] = error
+        deleted = await self._delete_together(together, until)
+
+        async def remove(number: int) -> None:
+            head = heads[number]
+            for name in sorted(names[number] - deleted):
+                within = await self._permit(self._deletes, until)
+                await self._defender.delete(name, within=within)
+            gone = _gone(head)
+            if gone:
+                await self._order.forget(head, gone)
+
+        await self._each(results, remove)
         self._tell.event("retired", indicators=len(together))
         grave = next((error for error in results if isinstance(error, DeniedError | IdentityError)), None)
         if grave is not None:
             self._tell.alarm("retiring", f"Indicators of ours cannot be deleted: {grave} {grave.remediation}".strip())
         return results
 
-    async def _names(self, head: Head, patience: float) -> set[str]:
+    @staticmethod
+    async def _each(results: list[RelayError | None], work: Callable[[int], Awaitable[None]]) -> None:
+        """Do `work` for each head that has no error yet, a few at once; keep its error."""
+        todo = iter([number for number, error in enumerate(results) if error is None])
+
+        async def some() -> None:
+            for number in todo:
+                try:
+                    await work(number)
+                except RelayError as error:
+                    results[number] = error
+
+        await asyncio.gather(*(some() for _ in range(_AT_ONCE)))
+
+    async def _permit(self, budget: Budget, until: float) -> float:
+        left = until - self._clock.now()
+        if left <= 0:
+            raise NotSentError("there was no time left for it", remediation="Nothing: it is tried again by itself.")
+        return await win(budget, self._clock, left)
+
+    async def _names(self, head: Head, until: float) -> set[str]:
         gone = _gone(head)
         names = {entry.id for entry in gone if entry.id}
         unknown = {entry.action for entry in gone if not entry.id}
         if unknown:
-            within = await win(self._lists, self._clock, patience)
+            within = await self._permit(self._lists, until)
             held = await self._defender.ours(*head.item.key, within=within)
             names |= {name for action, name in held if action in unknown}
         # Should the service ever keep an indicator's id when its action changes, that one stays.
         return names - {entry.id for entry in head.landed if entry not in gone}
 
-    async def _delete_together(self, names: Sequence[str], patience: float) -> set[str]:
-        """One batch delete; an empty set when it did not work, as it does not when any id is gone already."""
-        if not _MANY <= len(names) <= 500:
-            return set()
-        try:
-            await self._defender.delete_many(names, within=await win(self._batch_deletes, self._clock, patience))
-            return set(names)
-        except RelayError:
-            return set()
+    async def _delete_together(self, names: Sequence[str], until: float) -> set[str]:
+        """What a few batch deletes have deleted. One is refused when any of its ids is gone already: then halves."""
+        deleted: set[str] = set()
+        pieces = [names] if _MANY <= len(names) <= 500 else []
+        for _ in range(_BATCHES):
+            if not pieces:
+                break
+            piece = pieces.pop(0)
+            try:
+                within = await self._permit(self._batch_deletes, until)
+                await self._defender.delete_many(piece, within=within)
+                deleted.update(piece)
+            except (DeniedError, BatchRefusedError) as error:
+                half = len(piece) // 2
+                if error.status in (400, 404) and half >= _HALF:
+                    pieces += [piece[:half], piece[half:]]
+            except RelayError:
+                break
+        return deleted
 
 
 def _gone(head: Head) -> list[Landed]:

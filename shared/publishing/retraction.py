@@ -12,7 +12,7 @@ from shared.publishing.order import Order
 from shared.publishing.retire import Retirer
 from shared.publishing.settle import Deferral, Entry, Settler, outcome
 
-_PATIENCE = 10.0
+_PATIENCE = 30.0
 
 
 class Retractions:

@@ -10,7 +10,7 @@ from collections.abc import Callable, Sequence
 from datetime import UTC, datetime
 from typing import Any
 
-from shared.errors import DefenderError, NotSentError, ThrottledError
+from shared.errors import DefenderError, DeniedError, NotSentError, ThrottledError
 from shared.indicators.model import Action, Indicator, IndicatorType, Severity
 
 
@@ -103,15 +103,27 @@ class FakeDefender:
         return [(key[2], row["id"]) for key, row in self.tenant.held.items() if key[:2] == (kind, value)]
 
     async def delete(self, id_: str, *, within: float) -> None:
+        if within <= 0:
+            raise NotSentError("too late")
         await self._gate("before", "delete")
+        await asyncio.sleep(self.seconds)
         for key, row in list(self.tenant.held.items()):
             if row["id"] == id_:
                 del self.tenant.held[key]
         await self._gate("after", "delete")
 
     async def delete_many(self, ids: Sequence[str], *, within: float) -> None:
-        for name in ids:
-            await self.delete(name, within=within)
+        if within <= 0:
+            raise NotSentError("too late")
+        await self._gate("before", "delete")
+        await asyncio.sleep(self.seconds)
+        missing = set(ids) - {row["id"] for row in self.tenant.held.values()}
+        if missing:
+            raise DeniedError("404", status=404)
+        for key, row in list(self.tenant.held.items()):
+            if row["id"] in ids:
+                del self.tenant.held[key]
+        await self._gate("after", "delete")
 
 
 class FakeTell:
