@@ -12,7 +12,7 @@ import re
 from collections.abc import Sequence
 from datetime import datetime
 
-from shared.errors import IntakeError, StorageError, UnreadableError
+from shared.errors import IntakeError, RelayError, StorageError, UnreadableError
 from shared.intake import read
 from shared.intake.contract import Door, Message, Pointer
 from shared.ledger import ids
@@ -249,7 +249,10 @@ class Deliveries:
         await self._parts.close(part.id)
 
     async def _results(self, entries: Sequence[Entry]) -> None:
-        """Wait until all are settled. Raises what settling one of them raised, or StorageError at the deadline."""
+        """Wait until all are settled.
+
+        Raises StorageError for what settling one of them raised, or at the deadline; RuntimeError for a fault of ours.
+        """
         if not entries:
             return
         loop = asyncio.get_running_loop()
@@ -258,8 +261,13 @@ class Deliveries:
         done, waiting = await asyncio.wait(futures, timeout=max(left, 1.0))
         errors = [future.exception() for future in done]
         for error in errors:
-            if error is not None:
-                raise error
+            if error is None:
+                continue
+            # Never the one that all items of a call share: each message that raised it would add its frames to the
+            # same traceback, and writing it down took a worker with some hundred messages over a minute.
+            if isinstance(error, RelayError):
+                raise StorageError(str(error), remediation=error.remediation) from error
+            raise RuntimeError(repr(error)) from error
         if waiting:
             raise StorageError(f"{len(waiting)} items were not settled in time")
 
