@@ -22,6 +22,7 @@ import aiohttp
 from yarl import URL
 
 _VERSION = "2021-12-02"
+_PUT = re.compile(rb"<MessageId>([^<]+)</MessageId>\s*<InsertionTime>([^<]+)</InsertionTime>")
 _ILLEGAL_XML = re.compile("[\x00-\x08\x0b\x0c\x0e-\x1f\ufffe\uffff]")
 
 
@@ -121,16 +122,20 @@ class QueueService:
             raise
         return headers["x-ms-popreceipt"]
 
-    async def put(self, queue: str, text: str) -> None:
-        """Append a message that never expires, creating the queue when there is none."""
+    async def put(self, queue: str, text: str) -> tuple[str, dt.datetime]:
+        """Append a message that never expires, creating the queue when there is none; its id and insertion time."""
         body = f"<QueueMessage><MessageText>{_escape(text)}</MessageText></QueueMessage>".encode()
         try:
-            await self._call("POST", f"/{queue}/messages", {"messagettl": "-1"}, body)
+            answer, _ = await self._call("POST", f"/{queue}/messages", {"messagettl": "-1"}, body)
         except QueueServiceError as error:
             if error.status != 404:
                 raise
             await self._call("PUT", f"/{queue}", {})
-            await self._call("POST", f"/{queue}/messages", {"messagettl": "-1"}, body)
+            answer, _ = await self._call("POST", f"/{queue}/messages", {"messagettl": "-1"}, body)
+        found = _PUT.search(answer)
+        if found is None:
+            raise QueueServiceError(201, "an answer without MessageId and InsertionTime")
+        return found[1].decode(), email.utils.parsedate_to_datetime(found[2].decode())
 
     async def _call(
         self, method: str, path: str, query: dict[str, str], body: bytes = b""
