@@ -25,7 +25,8 @@ from shared.settings import Settings
 from shared.storage.protocols import Clock
 
 _LOOK_AGAIN = 5.0  # a hold may be lifted by somebody else
-_HOPELESS_AFTER = 1.0  # when no call can start in time, how long to gather before giving up
+_NAMED_CALLS = 3  # of a batch with more bad items than this, naming them one by one would take every call there is
+_HOPELESS_AFTER = 3.0  # when no call can start in time, how long to gather before giving up
 
 
 class Committer:
@@ -70,7 +71,7 @@ class Committer:
             if entry.item.key in self._busy:
                 self._blocked.setdefault(entry.item.key, []).append(entry)
             else:
-                self._waiting.append(entry)
+                self._insert(entry)
         if self._task is None or self._task.done():
             self._task = asyncio.get_running_loop().create_task(self._run(), name="group commit")
         self._wake.set()
@@ -124,11 +125,15 @@ class Committer:
         self._wake.set()
 
     def _insert(self, entry: Entry) -> None:
-        """Back into the waiting, oldest first."""
-        if self._waiting and self._waiting[0].began > entry.began:
-            self._waiting.appendleft(entry)
+        """Into the waiting, oldest first: what was read late, or comes back, may have begun before others."""
+        waiting = self._waiting
+        if not waiting or waiting[-1].began <= entry.began:
+            waiting.append(entry)
+        elif waiting[0].began > entry.began:
+            waiting.appendleft(entry)
         else:
-            self._waiting.append(entry)
+            after = next(n for n, other in enumerate(reversed(waiting)) if other.began <= entry.began)
+            waiting.insert(len(waiting) - after, entry)
 
     # One decision
 
@@ -193,8 +198,10 @@ class Committer:
     async def _prepare(self) -> None:
         try:
             await self._defender.prepare()
-        except RelayError:
-            pass  # the call will meet the same trouble, and knows what to make of it
+        except Exception as error:  # raised here it would leave `_top_up`, beside which this runs, to run on alone
+            if not isinstance(error, RelayError):
+                self._tell.alarm("prepare", repr(error))
+            # The call will meet the same trouble, and knows what to make of it.
 
     async def _give_up(self, loop_now: float) -> None:
         """Settle as unsent what no call can take in time: it must not hold its message any longer."""
@@ -204,10 +211,14 @@ class Committer:
         late: list[Entry] = []
 
         def too_late(entry: Entry) -> bool:
-            age = loop_now - entry.began
-            return age >= latest or (age >= _HOPELESS_AFTER and age + opens_in > latest)
+            return loop_now - entry.began + max(opens_in, 0.0) >= latest
 
-        if not any(too_late(entry) for entry in self._oldest()):
+        oldest = [loop_now - entry.began for entry in self._oldest() if too_late(entry)]
+        if not oldest:
+            return
+        # All that is hopeless goes together, after gathering a while: else each that comes makes a part of its own.
+        full = len(self._waiting) + len(self._batch) >= self._settings.call_size
+        if max(oldest) < min(_HOPELESS_AFTER, latest) and not full:
             return
         kept = deque(entry for entry in self._waiting if not too_late(entry))
         late += [entry for entry in self._waiting if too_late(entry)]
@@ -215,7 +226,7 @@ class Committer:
         staying = []
         for ready in self._batch:
             if too_late(ready.lead):
-                late += [*ready.senders(), *ready.older]
+                late += ready.senders()  # the older ones are superseded, and being settled
                 self._release(ready)
             else:
                 staying.append(ready)
@@ -323,7 +334,8 @@ class Committer:
             await self._conclude(left, call_name(permit))
         except Exception as error:
             for ready in batch:
-                self._fail(ready, error)
+                if not ready.released:  # else it is among the waiting again
+                    self._fail(ready, error)
             if not isinstance(error, RelayError):
                 self._tell.alarm("import_call", repr(error))
         finally:
@@ -345,13 +357,15 @@ class Committer:
             return
         message = next(verdict.message for _, verdict in answered if isinstance(verdict, Suspect))
         self._tell.event("batch_refused", items=len(suspects), message=message[:300])
-        named = named_item(message, suspects)
+        patient = max(ready.lead.refused for ready in suspects) < _NAMED_CALLS
+        named = named_item(message, suspects) if patient else None
         if named is not None:
             # The rest was refused only for company's sake: it goes into the next call.
             for ready in suspects:
                 if ready is not named:
                     self._release(ready)
                     for entry in ready.senders():
+                        entry.refused += 1
                         self._insert(entry)
             suspects = [named]
         entries = [entry for ready in suspects for entry in ready.senders()]

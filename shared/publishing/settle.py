@@ -40,6 +40,8 @@ class Entry:
 
     header: of the foreign message it came in, to be written with its first row; None when it is written already.
     began: when its invocation began, on the event loop's clock; `result` is set when it is settled.
+    retried: whether it went into a second call in the same invocation; refused: calls of which Defender named another
+    item as the bad one.
     """
 
     item: PartItem
@@ -47,6 +49,7 @@ class Entry:
     began: float
     result: asyncio.Future[Fate]
     retried: bool = False
+    refused: int = 0
 
     @property
     def foreign(self) -> bool:

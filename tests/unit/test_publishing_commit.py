@@ -1,0 +1,130 @@
+"""The group commit: who goes first, what a refused or failed call leaves behind, and that nobody starves."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Sequence
+from typing import Any
+
+from shared.errors import BatchRefusedError, DefenderError, StorageError
+from shared.ledger.parts import PartItem
+from shared.publishing.settle import Entry
+from tests.support import virtual
+from tests.support.fakes import indicator
+from tests.support.rig import Host, Rig
+
+
+def value(n: int) -> str:
+    return f"h{n}.evil-domain.com"
+
+
+def message(n: int, **fields: Any) -> dict[str, Any]:
+    return {"indicatorValue": value(n), "action": "Block", **fields}
+
+
+def entry(n: int, began: float) -> Entry:
+    made = indicator(value(n))
+    item = PartItem(f"20261122a{n:016d}", "m", 0, 0.0, 0.0, made.key, made)
+    return Entry(item, None, began, asyncio.get_running_loop().create_future())
+
+
+def test_the_oldest_stand_first_in_whatever_order_they_come() -> None:
+    async def main() -> None:
+        committer = Rig().worker().committer
+        for began in (3.0, 1.0, 2.0, 5.0, 4.0, 2.0, 0.0):
+            committer.add([entry(int(began), began)])
+        assert [one.began for one in committer._waiting] == [0.0, 1.0, 2.0, 2.0, 3.0, 4.0, 5.0]
+
+    virtual.run(main())
+
+
+def test_a_trickle_under_a_hold_is_gathered_into_few_parts() -> None:
+    async def main() -> None:
+        rig = Rig()
+        worker = rig.worker(table_seconds=0.005)
+        await worker.imports.hold(worker.stores.clock.now() + 3600.0, "paused")
+
+        async def feed() -> None:
+            for n in range(600):
+                rig.put(message(n))
+                await asyncio.sleep(0.1)
+
+        feeding = asyncio.ensure_future(feed())
+        await Host(rig, worker).serve(80.0)
+        await feeding
+        parts = await worker.parts.all_open()
+        assert len(parts) <= 30, f"{len(parts)} parts of 600 items in a minute"
+
+    virtual.run(main())
+
+
+def names_one(bad: set[str]) -> Any:
+    """Defender naming one bad item each time it refuses a call."""
+
+    def fault(payloads: Sequence[dict[str, Any]]) -> DefenderError | None:
+        for payload in payloads:
+            if payload["indicatorValue"] in bad:
+                text = f"Indicator value '{payload['indicatorValue']}' is not supported"
+                return BatchRefusedError("400", message_text=text)
+        return None
+
+    return fault
+
+
+def test_two_bad_items_that_are_named_cost_two_calls_and_nobody_waits() -> None:
+    async def main() -> None:
+        rig = Rig()
+        host = Host(rig, rig.worker())
+        rig.put(message(1000))
+        await host.drain(5.0)
+        rig.tenant.fault = names_one({value(3), value(7)})
+        name = rig.put({"indicators": [message(n) for n in range(100)]})
+        await host.serve(30.0)
+        assert (await rig.read(name)).fold.counts()["accepted"] == 98
+        await host.drain(1000.0)
+        assert (await rig.read(name)).fold.counts()["rejected"] == 2
+
+    virtual.run(main())
+
+
+def test_a_batch_of_many_bad_items_does_not_take_every_call_from_the_others() -> None:
+    async def main() -> None:
+        rig = Rig()
+        host = Host(rig, rig.worker())
+        rig.put(message(1000))
+        await host.drain(5.0)
+        rig.tenant.fault = names_one({value(n) for n in range(0, 400, 4)})
+        rig.put({"indicators": [message(n) for n in range(400)]})
+        await host.serve(15.0)
+        others = [rig.put(message(n)) for n in range(2000, 2200)]
+        await host.serve(20.0)
+        accepted = [(await rig.read(name)).fold.counts()["accepted"] for name in others]
+        assert sum(accepted) == 200, "the others wait behind a batch that is refused again and again"
+
+    virtual.run(main())
+
+
+def test_what_goes_into_the_next_call_is_not_given_back_to_its_message_too() -> None:
+    async def main() -> None:
+        rig = Rig()
+        failing = False
+
+        async def gate(when: str, what: str) -> None:
+            if failing and (when, what) == ("before", "put parts"):
+                raise StorageError("no blobs now")
+
+        worker = rig.worker(gate=gate)
+        host = Host(rig, worker)
+        rig.put(message(1000))
+        await host.drain(5.0)
+        rig.tenant.fault = names_one({value(3)})
+        failing = True
+        bad, good = rig.put(message(3)), rig.put(message(4))
+        await host.serve(20.0)
+        assert (await rig.read(good)).fold.counts()["accepted"] == 1
+        assert [waiting[4] for waiting in rig.service.messages.values()] == [1], "the good one was delivered once"
+        failing = False
+        await host.drain(3000.0)
+        assert (await rig.read(bad)).fold.counts()["rejected"] == 1
+
+    virtual.run(main())
