@@ -29,7 +29,8 @@ def pytest_runtest_makereport(item: pytest.Item) -> Generator[None, pytest.TestR
 
 @contextlib.contextmanager
 def running(config: pytest.Config, folder: Any, **options: Any) -> Iterator[Lab]:
-    """A stack with its lab; once it has ended, its logs are looked through."""
+    """A stack with its lab; once it has ended, its logs are looked through. `host` are HostOptions as a dictionary."""
+    options["host"] = HostOptions(**options.get("host", {}))
     with Stack(StackOptions(folder=folder, **options)) as stack:
         lab = Lab(stack)
         try:
@@ -37,7 +38,8 @@ def running(config: pytest.Config, folder: Any, **options: Any) -> Iterator[Lab]
         finally:
             lab.stop()
     # The stack has ended, so all that its parts ever wrote is there.
-    lab.check_logs("\n".join(config.stash[_SHOWN]))
+    shown: list[str] = config.stash[_SHOWN]
+    lab.check_logs("\n".join(shown))
 
 
 @pytest.fixture
@@ -62,7 +64,7 @@ def steady(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFact
         "RELAY_UNSENT_STEP": "1",
         "RELAY_UNSENT_MAX": "2",
     }
-    host = HostOptions(timers={"Poison": 1.0})
+    host = {"timers": {"Poison": 1.0}}
     with running(request.config, tmp_path_factory.mktemp("steady"), settings=settings, host=host) as lab:
         lab.admin.rules(limits={"import": [[600, 60]]})
         yield lab
