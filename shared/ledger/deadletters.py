@@ -10,6 +10,7 @@ import dataclasses
 from collections.abc import Sequence
 from typing import Literal
 
+from shared.errors import StorageError
 from shared.ledger import ids, packing
 from shared.ledger.parts import PartItem
 from shared.storage.protocols import Blobs, Clock, Row, Tables
@@ -117,9 +118,11 @@ class DeadLetters:
         return await self._blobs.get(CONTAINER, name)
 
     async def items(self, name: str) -> list[PartItem]:
-        """The items of a letter of kind `items`."""
+        """The items of a letter of kind `items`. Raises StorageError when they are gone."""
         data = await self.body(name)
-        return [PartItem.from_record(fields) for fields in packing.unsqueeze(data)] if data else []
+        if data is None:
+            raise StorageError(f"the items of dead letter {name} are gone")
+        return [PartItem.from_record(fields) for fields in packing.unsqueeze(data)]
 
     async def mark_replayed(self, letter: DeadLetter, submission: str) -> None:
         """Write down as what it was replayed."""

@@ -154,6 +154,8 @@ class Deliveries:
                 self._tell.rejected(made.reason)
             self._tell.event("rejected", submission=header.id, incident=header.incident, items=len(rejected))
         loop = asyncio.get_running_loop()
+        # Not when it was sent: however long it lay in the queue, nothing of it has failed yet.
+        seen = self._clock.now()
         return [
             Entry(
                 PartItem(
@@ -161,7 +163,7 @@ class Deliveries:
                     origin=FOREIGN,
                     ordinal=item.ordinal,
                     intent_at=header.intent_at,
-                    first_seen=header.intent_at,
+                    first_seen=seen,
                     key=item.indicator.key,
                     indicator=item.indicator,
                     notes=item.notes,

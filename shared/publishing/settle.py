@@ -24,6 +24,7 @@ from shared.settings import Settings
 from shared.storage.protocols import Clock, Row
 
 PART_SIZE = 500
+_FAILURES_LEAST = 3  # failures before the one that may be the last
 
 
 class Fate(Enum):
@@ -141,12 +142,19 @@ class Settler:
                 _tell(entry, Fate.MOVED)
 
     async def _exhaust(self, deferrals: Sequence[Deferral]) -> tuple[list[tuple[Entry, Outcome]], list[Deferral]]:
-        """Take out what has failed for too long; it is kept as a dead letter before anything else is written."""
+        """Take out what has failed for too long; it is kept as a dead letter before anything else is written.
+
+        What merely was not sent, for however long, is not given up: neither then nor at its first failures.
+        """
         oldest = self._clock.now() - self._settings.exhausted_after
         ended: list[tuple[Entry, Outcome]] = []
         moving: list[Deferral] = []
         for deferral in deferrals:
-            tired = [entry for entry in deferral.entries if entry.item.first_seen <= oldest]
+            tired = [
+                entry
+                for entry in deferral.entries
+                if deferral.failed and entry.item.attempts >= _FAILURES_LEAST and entry.item.first_seen <= oldest
+            ]
             if not tired:
                 moving.append(deferral)
                 continue
@@ -156,8 +164,12 @@ class Settler:
                 letter = await self._letters.keep_items(kept, "exhausted", text)
                 self._tell.count("dead", len(kept))
                 self._tell.alarm("exhausted", f"{len(kept)} items are in dead letter {letter}: {deferral.text}")
+            if len(kept) < len(tired):
+                lost = [entry.item.key[1] for entry in tired if entry.item.reassert]
+                self._tell.alarm("reassert_exhausted", f"Defender may hold an older intent for {', '.join(lost[:20])}")
             ended += [(entry, outcome(entry.item, State.REJECTED, "exhausted", text)) for entry in tired]
-            left = [entry for entry in deferral.entries if entry not in set(tired)]
+            gone = set(tired)
+            left = [entry for entry in deferral.entries if entry not in gone]
             if left:
                 moving.append(dataclasses.replace(deferral, entries=left))
         return ended, moving
