@@ -128,18 +128,17 @@ class Submissions:
         """One cheap read, whose answer sets the service clock right: a moment taken after it is by that clock."""
         await self._tables.get(TABLE, "clock", "clock")
 
-    async def announce(self, header: Header) -> None:
+    async def announce(self, header: Header, deliveries: int) -> None:
         """Write a header unless there is one: for a message from its second delivery on, before it is decoded."""
-        await self.index([header], bodies=True)
+        key = _index_key("body", header.body_sha256)
+        await self._tables.upsert(INDEX, Row(key, header.id, {"deliveries": str(deliveries)}))
         await self._tables.insert(TABLE, header.row())
 
-    async def index(self, headers: Iterable[Header], *, bodies: bool = False) -> None:
-        """Write the index rows of these submissions (incident, source, caller; the body's hash when asked for)."""
+    async def index(self, headers: Iterable[Header]) -> None:
+        """Write the index rows of these submissions (incident, source, caller)."""
         groups: dict[str, list[Row]] = {}
         for header in headers:
             named = [("incident", header.incident), ("source", header.source), ("caller", header.caller)]
-            if bodies:
-                named.append(("body", header.body_sha256))
             for kind, value in named:
                 if value:
                     key = _index_key(kind, value)
@@ -194,9 +193,18 @@ class Submissions:
         return fold(header.submitted if header else 0, rows)
 
     async def by_body(self, body_sha256: str) -> list[str]:
-        """Ids of the submissions announced with this body, oldest first."""
+        """Ids of the submissions announced with this body, the one delivered most often first, then the oldest."""
         rows = await self._tables.query(INDEX, pk=_index_key("body", body_sha256))
-        return sorted(row.rk for row in rows)
+        return [row.rk for row in sorted(rows, key=lambda row: (-int(row.data["deliveries"]), row.rk))]
+
+    async def buried_as(self, copy: str) -> str | None:
+        """As which submission this message of the poison queue is being buried, once that is decided."""
+        rows = await self._tables.query(INDEX, pk=_index_key("poison", copy))
+        return rows[0].rk if rows else None
+
+    async def bury_as(self, copy: str, submission: str) -> None:
+        """Decide it."""
+        await self._tables.upsert(INDEX, Row(_index_key("poison", copy), submission, {}))
 
     async def attempts(self, submission: str) -> tuple[int, int]:
         """How many lonely attempts were started, and how many ended."""

@@ -99,7 +99,7 @@ class Deliveries:
     async def _read(self, delivery: Delivery) -> Pointer | Message:
         announced = delivery.dequeue_count > 1 and read_pointer(delivery.body) is None
         if announced:
-            await self._submissions.announce(self._announcement(delivery))
+            await self._submissions.announce(self._announcement(delivery), delivery.dequeue_count)
         content = await self._content(delivery)
         if announced and isinstance(content, Pointer):
             # A pointer that is not written as ours are was taken for somebody's message.

@@ -90,14 +90,23 @@ class Sweeper:
         if read_pointer(message.body) is not None:
             return  # its part has an open row, and gets a new pointer when it is overdue
         text = f"Every delivery of this message failed, {message.dequeue_count} of the poison queue's included."
-        # The host's copy has an id of its own; who it was is told by its bytes.
+        # Decided once and written down: a second try must not find somebody else.
+        copy = ids.foreign_submission(message.id, message.inserted)
+        name = await self._submissions.buried_as(copy)
+        if name is None:
+            name = await self._whose(message) or copy
+            await self._submissions.bury_as(copy, name)
+        known = await self._submissions.read(name)
+        intent_at = known.header.intent_at if known else message.inserted.timestamp()
+        await self._deliveries.bury(name, message.body, intent_at, "exhausted", text)
+
+    async def _whose(self, message: Received) -> str | None:
+        """The host's copy has an id of its own; who it was is told by its bytes, and by what is still pending."""
         for name in await self._submissions.by_body(ids.digest(message.body)):
             known = await self._submissions.read(name)
-            if known is not None and not known.finished:
-                await self._deliveries.bury(name, message.body, known.header.intent_at, "exhausted", text)
-                return
-        name = ids.foreign_submission(message.id, message.inserted)
-        await self._deliveries.bury(name, message.body, message.inserted.timestamp(), "exhausted", text)
+            if known is not None and known.fold.counts()["pending"]:
+                return name
+        return None
 
     async def waiting(self) -> Waiting:
         """What waits now."""

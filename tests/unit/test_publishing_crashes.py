@@ -10,10 +10,12 @@ import pytest
 
 from shared.errors import UnavailableError
 from shared.ledger import ids
+from shared.ledger.parts import PartItem
 from shared.ledger.submissions import Header
 from shared.publishing import settle, submit
 from shared.storage.protocols import Received
 from tests.support.crash import Fault, Scenario, World, every_point
+from tests.support.fakes import indicator
 from tests.support.rig import Host
 
 PRIVATE = "10.0.0.1"  # refused by the guards
@@ -141,10 +143,23 @@ async def poisoned(world: World) -> None:
     announced = world.expect("20261122a0000000000000001", rejected=1)
     digest = ids.digest(body)
     header = Header(announced, 1, worker.stores.clock.now(), "queue", body_sha256=digest, decoded=False)
-    await worker.submissions.announce(header)
+    await worker.submissions.announce(header, 10)
+    # Others with the same body: one whose items have moved to a part, one that is still being delivered.
+    at = worker.stores.clock.now()
+    moved = world.expect("20260101a0000000000000001", accepted=1)
+    await worker.submissions.announce(Header(moved, 1, at, "queue", body_sha256=digest), 9)
+    made = indicator(value(3))
+    item = PartItem(moved, "m", 0, at, at, made.key, made)
+    entry = settle.Entry(item, Header(moved, 1, at, "queue"), 0.0, asyncio.get_running_loop().create_future())
+    await worker.settler.settle((), [settle.Deferral([entry], 100.0, "error", "an outage")])
+    world.rig.service.messages.clear()  # the sweep will point to it
+    alive = world.expect(world.rig.put(message(1)), accepted=1)
+    next(iter(world.rig.service.messages.values()))[4] = 2
+    await worker.submissions.announce(Header(alive, 1, at, "queue", body_sha256=digest, decoded=False), 2)
+    world.rig.service.messages[next(iter(world.rig.service.messages))][0] += 100.0
     http = await worker.submitting.submit(json.dumps(message(2)).encode(), caller="key")
     world.expect(http.id, accepted=1)
-    hold(world, 2)
+    hold(world, 1, 2, 3)
     pointer = world.rig.service.messages.popitem()[1]
     for n, text in enumerate((body, b"nobody knew of this", pointer[2].encode())):
         at = pointer[3]
