@@ -225,9 +225,7 @@ def run(options: argparse.Namespace, stack: Stack) -> int:
         if not files:
             more, told = outage(stack, app, progress)
             sent, story = sent + more, story + told
-            figures = report(stack, app, sent, seconds) | {
-                name: figures[name] for name in ("calls", "throttled", "batch_fill")
-            }
+            figures = report(stack, app, sent, time.monotonic() - begun)
     except Problem as problem:
         progress.end()
         print(f"The app refused it: {problem}", file=sys.stderr)
