@@ -8,7 +8,7 @@ from collections.abc import Sequence
 
 from shared.errors import RelayError
 from shared.ledger.outcomes import Outcome, State
-from shared.ledger.parts import PartItem
+from shared.ledger.parts import PartItem, PartKind
 from shared.publishing import failures
 from shared.publishing.budget import GRACE, Budget, Permit
 from shared.publishing.control import Control
@@ -116,8 +116,11 @@ class Answers:
         self._clock = clock
         self._tell = tell
 
-    async def conclude(self, answered: Sequence[tuple[Ready, Verdict]], call: str) -> None:
-        """Settle everyone in `answered`. Suspects are the caller's business. Raises StorageError."""
+    async def conclude(self, answered: Sequence[tuple[Ready, Verdict]], call: str, *, kind: PartKind = "plain") -> None:
+        """Settle everyone in `answered`; what is to be tried again moves to parts of this kind.
+
+        Suspects are the caller's business. Raises StorageError.
+        """
         accepted = [(ready, verdict) for ready, verdict in answered if isinstance(verdict, Accepted)]
         if accepted:
             await self._order.land([(ready.staged, verdict.id) for ready, verdict in accepted])
@@ -143,7 +146,7 @@ class Answers:
             elif isinstance(verdict, Suspect):
                 raise AssertionError("a suspect is not concluded")
         await self._hold(again)
-        await self._settler.settle(finals, self._deferrals(again), call=call)
+        await self._settler.settle(finals, self._deferrals(again, kind), call=call)
 
     async def _hold(self, again: Sequence[tuple[Entry, Again]]) -> None:
         throttled = [verdict.delay or 1.0 for _, verdict in again if verdict.reason == "throttled"]
@@ -151,7 +154,7 @@ class Answers:
             until = self._clock.now() + max(throttled)
             await self._imports.hold(until, "Defender answered 429")
 
-    def _deferrals(self, again: Sequence[tuple[Entry, Again]]) -> list[Deferral]:
+    def _deferrals(self, again: Sequence[tuple[Entry, Again]], kind: PartKind) -> list[Deferral]:
         groups: dict[Again, list[Entry]] = {}
         for entry, verdict in again:
             groups.setdefault(verdict, []).append(entry)
@@ -165,6 +168,7 @@ class Answers:
                 verdict.reason,
                 verdict.text,
                 sent=verdict.sent,
+                kind=kind,
             )
             for verdict, entries in groups.items()
         ]

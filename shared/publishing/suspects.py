@@ -11,6 +11,7 @@ accepted and holds. Refused too: it is not the items; all are deferred, a person
 from __future__ import annotations
 
 import asyncio
+import dataclasses
 from collections.abc import Sequence
 
 from shared.errors import RelayError
@@ -19,9 +20,9 @@ from shared.ledger.outcomes import State
 from shared.publishing.answers import Answers, Ready, gather, send, stage
 from shared.publishing.budget import GRACE, Budget, Permit
 from shared.publishing.control import Control
-from shared.publishing.failures import Accepted, Again, Suspect, Verdict
+from shared.publishing.failures import TENANT_FULL, Accepted, Again, Suspect, Verdict
 from shared.publishing.known_bad import KnownBad
-from shared.publishing.order import Order
+from shared.publishing.order import Group, Order
 from shared.publishing.ports import Defender, Tell
 from shared.publishing.retire import win
 from shared.publishing.settle import Deferral, Entry, Fate, Settler, outcome
@@ -29,6 +30,7 @@ from shared.settings import Settings
 from shared.storage.protocols import Clock
 
 ONE_BY_ONE = 8
+_CONTROL_PATIENCE = 20.0  # a control may be sent so long after the last moment for other calls
 
 
 class Suspects:
@@ -106,7 +108,6 @@ class _Investigation:
         self._groups: list[tuple[list[Ready], bool]] = []
         self._known_bad = known_bad
         self._refused: list[tuple[Ready, Suspect]] = []
-        self._unclear: list[tuple[Ready, Again]] = []
         self._witness = False
         self._deadline = min(entry.began for entry in entries) + room._settings.call_latest_start
 
@@ -138,11 +139,8 @@ class _Investigation:
             verdicts = await self._room.send(first, self._deadline)
             if verdicts is None:
                 return False
-            if await self._take(first, verdicts):
-                # The first half is clean, so the bad one is in the second.
-                self._groups.append((second, True))
-            else:
-                self._groups.append((second, False))
+            # When the first half is clean the bad one is in the second.
+            self._groups.append((second, await self._take(first, verdicts)))
             return True
         if bad and len(batch) > 1:
             self._groups += [([ready], False) for ready in batch]
@@ -154,7 +152,7 @@ class _Investigation:
         return True
 
     async def _take(self, batch: list[Ready], verdicts: Sequence[Verdict]) -> bool:
-        """Act on the verdicts of a call; whether the batch was not refused as a whole."""
+        """Act on the verdicts of a call; whether they show that none of the batch is bad for a call as a whole."""
         first = verdicts[0]
         if isinstance(first, Suspect):
             if len(batch) == 1:
@@ -162,29 +160,41 @@ class _Investigation:
             else:
                 self._groups.append((batch, True))
             return False
+        # A call that failed says nothing of its items: they stay under suspicion, or they would sink others' calls.
+        unclear = all(isinstance(verdict, Again) and verdict.reason != TENANT_FULL for verdict in verdicts)
         self._witness = self._witness or any(isinstance(verdict, Accepted) for verdict in verdicts)
-        await self._room._answers.conclude(list(zip(batch, verdicts, strict=True)), ids.new_call())
-        return True
+        answered = list(zip(batch, verdicts, strict=True))
+        await self._room._answers.conclude(answered, ids.new_call(), kind="suspect" if unclear else "plain")
+        return not unclear
 
     async def _nothing_is_accepted(self) -> bool:
         """Whether a control is refused as well, which would spare a long search."""
-        verdict = await self._send_control()
+        verdict = await self._send_control(self._deadline)
         self._witness = isinstance(verdict, Accepted)
         return isinstance(verdict, Suspect)
 
-    async def _send_control(self) -> Verdict | None:
-        head = await self._room._control.find()
+    async def _send_control(self, deadline: float) -> Verdict | None:
+        """What Defender says of the control alone; None when there is none."""
+        room = self._room
+        head = await room._control.find()
         if head is None:
             return None
         entry = Entry(head.item, None, self._deadline, asyncio.get_running_loop().create_future())
-        ready = gather([entry])[0]
-        verdicts = await self._room.send([ready], self._deadline + 20.0)
-        return None if verdicts is None else verdicts[0]
+        verdicts = await room.send(gather([entry]), deadline)
+        if verdicts is None:
+            return Again("not_sent", "There was no permit for a control.", sent=False)
+        # As after any call: where somebody newer wrote meanwhile, this finds it superseded and asserts theirs again.
+        await room._order.stage([Group(dataclasses.replace(head.item, maybe_sent=True))])
+        return verdicts[0]
 
     async def _judge(self) -> None:
         room = self._room
         if self._refused and not self._witness:
-            self._witness = isinstance(await self._send_control(), Accepted)
+            verdict = await self._send_control(self._deadline + _CONTROL_PATIENCE)
+            self._witness = isinstance(verdict, Accepted)
+            if isinstance(verdict, Again):
+                # Nobody can tell now: they are asked about once more.
+                await self._ask_again(verdict)
         if self._refused and not self._witness:
             await self._defer_all()
             return
@@ -210,6 +220,15 @@ class _Investigation:
             for batch, bad in self._groups
         ]
         await room._settler.settle(finals, deferrals)
+
+    async def _ask_again(self, verdict: Again) -> None:
+        room = self._room
+        entries = [entry for ready, _ in self._refused for entry in ready.senders()]
+        tried = verdict.reason != "not_sent"
+        delay = room._settler.retry_delay(entries, verdict.delay) if tried else self._wait()
+        again = Deferral(entries, delay, verdict.reason, verdict.text, failed=tried, kind="suspect")
+        await room._settler.settle((), [again])
+        self._refused = []
 
     def _wait(self) -> float:
         """Until there is a permit of the suspects' share."""
