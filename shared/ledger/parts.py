@@ -126,13 +126,14 @@ class Part:
 @dataclasses.dataclass(frozen=True, slots=True)
 class OpenPart:
     """The `open` row of a part: when its pointer is due, how many pointers it was given, since when its oldest item
-    is on its way. Times are epoch seconds.
+    is on its way, how many items it holds. Times are epoch seconds.
     """
 
     id: str
     due: float
     points: int
     since: float
+    items: int
     etag: str
 
 
@@ -154,7 +155,8 @@ class Parts:
         """Write the blob, then its `open` row; the pointer is to follow, due after `due_in` seconds."""
         await self._blobs.put(CONTAINER, part.id, part.encode())
         since = min(item.first_seen for item in part.items)
-        data = {"due": self._clock.now() + due_in, "points": "1", "kind": part.kind, "since": since}
+        due = self._clock.now() + due_in
+        data = {"due": due, "points": "1", "kind": part.kind, "since": since, "items": str(len(part.items))}
         await self._tables.upsert(TABLE, Row(PARTITION, part.id, data))
 
     async def point(self, part: str, *, visible_after: float = 0.0) -> None:
@@ -191,7 +193,8 @@ class Parts:
 
 
 def _open_part(row: Row) -> OpenPart:
-    return OpenPart(row.rk, float(row.data["due"]), int(row.data["points"]), float(row.data["since"]), row.etag)
+    data = row.data
+    return OpenPart(row.rk, float(data["due"]), int(data["points"]), float(data["since"]), int(data["items"]), row.etag)
 
 
 def split(items: Sequence[PartItem], size: int) -> list[Sequence[PartItem]]:

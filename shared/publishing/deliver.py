@@ -21,7 +21,7 @@ from shared.ledger.outcomes import Fold, Outcome, State
 from shared.ledger.parts import FOREIGN, OpenPart, Part, PartItem, Parts
 from shared.ledger.submissions import Header, Submissions, outcome_rows
 from shared.publishing.commit import Committer
-from shared.publishing.gate import Gate
+from shared.publishing.gate import Gate, most_in
 from shared.publishing.isolation import Isolation
 from shared.publishing.ports import Tell
 from shared.publishing.retraction import Retractions
@@ -85,16 +85,17 @@ class Deliveries:
                 delivery.name, lambda: self._alone(delivery, began), lambda: self._killer(delivery)
             )
             return
-        async with self._gate.room_for(len(delivery.body)):
+        async with self._gate.room_for(most_in(delivery.body)):
             try:
                 content = await self._read(delivery)
             except UnreadableError as error:
                 await self.bury(delivery.name, delivery.body, delivery.inserted.timestamp(), error.reason, str(error))
                 return
-            if isinstance(content, Pointer):
-                await self._run_part(content.part, delivery, began)
-            else:
+            if isinstance(content, Message):
                 await self._run_foreign(content, delivery, began)
+                return
+        # What a pointer points to is held back by a gate of its own size, not by the few bytes of the pointer.
+        await self._run_part(content.part, delivery, began)
 
     async def _read(self, delivery: Delivery) -> Pointer | Message:
         announced = delivery.dequeue_count > 1 and read_pointer(delivery.body) is None
@@ -194,6 +195,16 @@ class Deliveries:
         opened = await self._parts.opened(name)
         if opened is None:
             return  # done already; a pointer to any part only makes it run again, which is harmless
+        async with self._gate.room_for(opened.items):
+            await self._run_opened(opened, delivery, began)
+
+    async def _run_opened(self, opened: OpenPart, delivery: Delivery, began: float) -> None:
+        name = opened.id
+        isolated = delivery.dequeue_count >= self._settings.isolate_from
+        if not isolated and asyncio.get_running_loop().time() - began >= self._settings.call_latest_start:
+            # There was no room in time, and now there is no call for it any more: it need not be read.
+            await self._parts.again(opened, due_in=await self._settler.unsent_delay())
+            return
         part = await self._parts.load(name)
         if part is None:
             if await self._parts.opened(name) is not None:
@@ -203,7 +214,7 @@ class Deliveries:
         items = await self._unsettled(part) if again else list(part.items)
         if items is None:
             return
-        await self.run_items(part, items, opened, began, isolated=delivery.dequeue_count >= self._settings.isolate_from)
+        await self.run_items(part, items, opened, began, isolated=isolated)
 
     async def _unsettled(self, part: Part) -> list[PartItem] | None:
         """The items that no earlier run has settled; None when the part is of a submission that never came to be."""

@@ -1,4 +1,4 @@
-"""The gate before decoding: bodies stay bytes until there is room for what they decode to."""
+"""The gate before decoding: bodies and parts stay bytes until there is room for what they decode to."""
 
 from __future__ import annotations
 
@@ -10,8 +10,13 @@ from contextlib import asynccontextmanager
 _BYTES_AN_INDICATOR = 100  # the least a useful indicator takes as JSON, so the most there can be in a body
 
 
+def most_in(body: bytes) -> int:
+    """The most useful indicators that these bytes can hold."""
+    return len(body) // _BYTES_AN_INDICATOR
+
+
 class Gate:
-    """At most `most` decoded indicators in this worker, by their bodies' sizes; first come, first served."""
+    """At most `most` decoded indicators in this worker; first come, first served."""
 
     def __init__(self, most: int) -> None:
         self._free = most
@@ -19,9 +24,9 @@ class Gate:
         self._queue: deque[tuple[int, asyncio.Future[None]]] = deque()
 
     @asynccontextmanager
-    async def room_for(self, size: int) -> AsyncIterator[None]:
-        """Hold room for a body of `size` bytes."""
-        need = min(max(1, size // _BYTES_AN_INDICATOR), self._most)
+    async def room_for(self, items: int) -> AsyncIterator[None]:
+        """Hold room for so many indicators."""
+        need = min(max(1, items), self._most)
         if self._queue or need > self._free:
             turn: asyncio.Future[None] = asyncio.get_running_loop().create_future()
             self._queue.append((need, turn))

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import asyncio
+import json
+from collections.abc import Sequence
 
 import pytest
 
@@ -12,6 +14,8 @@ from shared.ledger.parts import Part, PartItem
 from shared.ledger.submissions import Header
 from shared.publishing.gate import Gate
 from shared.publishing.isolation import PATIENCE
+from shared.publishing.settle import Entry
+from shared.settings import Settings
 from tests.support import virtual
 from tests.support.fakes import indicator
 from tests.support.rig import Host, Rig
@@ -83,19 +87,64 @@ def test_the_gate_lets_in_what_fits_and_loses_nobody() -> None:
         async def one(size: int) -> None:
             nonlocal inside, most, passed
             async with gate.room_for(size):
-                inside += min(max(1, size // 100), 100)
+                inside += min(max(1, size), 100)
                 most = max(most, inside)
                 await asyncio.sleep(1)
-                inside -= min(max(1, size // 100), 100)
+                inside -= min(max(1, size), 100)
                 passed += 1
 
-        tasks = [asyncio.create_task(one(size)) for size in (50, 5_000, 20_000, 10, 9_999, 3_000) * 5]
+        tasks = [asyncio.create_task(one(size)) for size in (0, 50, 200, 0, 99, 30) * 5]
         await asyncio.sleep(0.5)
         for task in tasks[7:11]:
             task.cancel()
         await asyncio.gather(*tasks, return_exceptions=True)
         assert most <= 100 and inside == 0 and passed == 26
-        async with asyncio.timeout(1), gate.room_for(10_000):
+        async with asyncio.timeout(1), gate.room_for(100):
             pass
+
+    virtual.run(main())
+
+
+def test_parts_are_decoded_only_as_there_is_room() -> None:
+    async def main() -> None:
+        rig = Rig(Settings(decoded_max=1000))
+        worker = rig.worker()
+        now = worker.stores.clock.now()
+        await worker.imports.hold(now + 20.0, "paused")
+        names = []
+        for n in range(12):
+            values = [f"h{n}-{m}.evil-domain.com" for m in range(400)]
+            body = json.dumps({"indicators": [{"indicatorValue": value, "action": "Block"} for value in values]})
+            names.append((await worker.submitting.submit(body.encode(), caller="key")).id)
+        most = 0
+        add = worker.committer.add
+
+        def counted(entries: Sequence[Entry]) -> None:
+            nonlocal most
+            add(entries)
+            most = max(most, worker.committer.in_hand)
+
+        worker.committer.add = counted  # type: ignore[method-assign]
+        await Host(rig, worker).drain(2000.0)
+        assert most <= 1000, f"{most} items decoded at once"
+        for name in names:
+            assert (await rig.read(name)).fold.counts()["accepted"] == 400
+
+    virtual.run(main())
+
+
+def test_a_part_that_waited_too_long_for_room_comes_back() -> None:
+    async def main() -> None:
+        rig = Rig()
+        worker = rig.worker()
+        item = {"indicatorValue": "evil-domain.com", "action": "Block"}
+        name = (await worker.submitting.submit(json.dumps(item).encode(), caller="key")).id
+        async with worker.deliveries._gate.room_for(10**9):
+            host = Host(rig, worker)
+            await host.serve(100.0)
+            assert not rig.tenant.calls and host.in_flight
+        await host.drain(300.0)
+        assert (await rig.read(name)).fold.counts()["accepted"] == 1
+        assert [waiting[4] for waiting in rig.service.messages.values()] == []
 
     virtual.run(main())
