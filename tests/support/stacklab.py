@@ -31,6 +31,7 @@ from shared.storage.protocols import Row
 
 STATES = ("accepted", "unchanged", "superseded", "rejected", "held", "deferred", "pending")
 TOKEN = re.compile(r"eyJ[A-Za-z0-9_-]{10,}")
+_FEW = 40  # more submissions than this are read with the whole table
 _WINDOW = 10  # so many characters of a secret in a row are a leak
 
 
@@ -194,6 +195,9 @@ class Lab:
             return {name: Known(known.header, known.fold) for name, known in found.items() if known is not None}
 
         wanted = list(names)
+        if len(wanted) > _FEW:
+            everything = self.ledger()
+            return {name: everything[name] for name in wanted if name in everything}
         known = asyncio.run(work())
         self.books.check(known.values())
         return known
