@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+import base64
+import json
+import random
+
 from hypothesis import given
 from hypothesis import strategies as st
 
 from shared.ledger import packing
 from shared.ledger.outcomes import FINAL, Outcome, State, fold
-from shared.ledger.submissions import Header, deferral_row, outcome_rows
+from shared.ledger.submissions import Header, _chunks, deferral_row, outcome_rows
 from shared.storage.protocols import Row
 
 NAME = "20261122a0123456789abcdef"
@@ -84,3 +88,17 @@ def test_outcomes_of_any_size_fit_the_services_limits(values: list[str]) -> None
 def test_a_header_survives_storage(source: str, incident: str, submitted: int) -> None:
     header = Header(NAME, submitted, 1.5, "queue", source=source, incident=incident)
     assert Header.from_row(header.row()) == header
+
+
+def test_no_transaction_is_larger_than_the_service_takes() -> None:
+    """4 MiB of request, in which bytes are base64: counted here as the SDK writes it."""
+    random_bytes = random.Random(7).randbytes
+    rows = [Row("20261122a", f"20261122a{n:016d}|o|m|c", {"d0": random_bytes(50_000)}) for n in range(300)]
+    sizes = []
+    for chunk in _chunks(rows):
+        body = [{"PartitionKey": row.pk, "RowKey": row.rk, "d0@odata.type": "Edm.Binary"} for row in chunk]
+        for entity, row in zip(body, chunk, strict=True):
+            entity["d0"] = base64.b64encode(row.data["d0"]).decode()
+        sizes.append(sum(len(json.dumps(entity)) + 700 for entity in body))
+    assert max(sizes) < 4 * 1024 * 1024 - 100_000
+    assert len(sizes) == 7, "and not much smaller either"
