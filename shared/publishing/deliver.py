@@ -150,7 +150,9 @@ class Deliveries:
             if item.problem is not None and not known.settled(item.ordinal)
         ]
         if rejected:
-            await self._submissions.write([header], outcome_rows(header.id, FOREIGN, DOOR_CALL, rejected))
+            # Another delivery may find others, when a setting has changed: a row is its own, by its name.
+            call = f"{DOOR_CALL}{delivery.dequeue_count}"
+            await self._submissions.write([header], outcome_rows(header.id, FOREIGN, call, rejected))
             for made in rejected:
                 self._tell.rejected(made.reason)
             self._tell.event("rejected", submission=header.id, incident=header.incident, items=len(rejected))

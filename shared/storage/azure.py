@@ -206,17 +206,21 @@ class AzureTables(_Client):
 
         return await self._run(work)
 
-    async def delete(self, table: str, pk: str, rk: str) -> bool:
-        """See Tables. The SDK reports no difference for a row that was not there."""
+    async def delete(self, table: str, pk: str, rk: str, *, etag: str = "") -> bool:
+        """See Tables. Without an etag the SDK reports no difference for a row that was not there."""
 
         def work() -> bool:
-            from azure.core.exceptions import AzureError, ResourceNotFoundError
+            from azure.core import MatchConditions
+            from azure.core.exceptions import AzureError, HttpResponseError
 
+            match = MatchConditions.IfNotModified if etag else None
             try:
-                self._table(table).delete_entity(pk, rk, **self._hook())
+                self._table(table).delete_entity(pk, rk, etag=etag or None, match_condition=match, **self._hook())
                 return True
-            except ResourceNotFoundError:
-                return False
+            except HttpResponseError as error:
+                if error.status_code in (404, 412):
+                    return False
+                raise _error(f"deleting from table {table}", error) from error
             except AzureError as error:
                 raise _error(f"deleting from table {table}", error) from error
 

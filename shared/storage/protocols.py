@@ -69,8 +69,8 @@ class Tables(Protocol):
         """Merge (or replace) under `row.etag`; the new etag, or None when the row is gone or was changed."""
         ...
 
-    async def delete(self, table: str, pk: str, rk: str) -> bool:
-        """Delete whatever is there; False when nothing was."""
+    async def delete(self, table: str, pk: str, rk: str, *, etag: str = "") -> bool:
+        """Delete whatever is there, or only what has this etag still; False when nothing was deleted."""
         ...
 
     async def transact(self, table: str, operations: Sequence[Op]) -> list[str] | int:

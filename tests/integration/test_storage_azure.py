@@ -90,7 +90,9 @@ async def test_updates_hold_only_under_their_etag(tables: Tables) -> None:
     assert await tables.update("index", row(pk, "1", second, x="d"), replace=True)
     found = await tables.get("index", pk, "1")
     assert found is not None and found.data == {"x": "d"}
-    await tables.delete("index", pk, "1")
+    assert not await tables.delete("index", pk, "1", etag=second), "it was changed since"
+    assert await tables.get("index", pk, "1") == found
+    assert await tables.delete("index", pk, "1", etag=found.etag)
     assert await tables.update("index", row(pk, "1", second, w="b")) is None
 
 

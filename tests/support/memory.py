@@ -118,8 +118,15 @@ class MemoryTables:
 
         return await self._around(f"update {table}", work)
 
-    async def delete(self, table: str, pk: str, rk: str) -> bool:
-        return await self._around(f"delete {table}", lambda: self.service.rows(table, pk).pop(rk, None) is not None)
+    async def delete(self, table: str, pk: str, rk: str, *, etag: str = "") -> bool:
+        def work() -> bool:
+            rows = self.service.rows(table, pk)
+            if rk not in rows or (etag and rows[rk].etag != etag):
+                return False
+            del rows[rk]
+            return True
+
+        return await self._around(f"delete {table}", work)
 
     async def transact(self, table: str, operations: Sequence[Op]) -> list[str] | int:
         assert 0 < len(operations) <= 100, f"a transaction of {len(operations)} rows"

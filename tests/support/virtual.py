@@ -32,6 +32,8 @@ class VirtualLoop(asyncio.SelectorEventLoop):
     def __init__(self) -> None:
         self._virtual = _Selector()
         super().__init__(self._virtual)
+        # After half a year of virtual time a nanosecond is lost in rounding, and a timer that is due would never be.
+        self._clock_resolution = 1e-6
 
     def time(self) -> float:
         return self._virtual.elapsed
