@@ -28,7 +28,7 @@ def rejected(told: dict[str, Any]) -> dict[str, dict[str, Any]]:
 
 
 @pytest.mark.parametrize("how", ["item", "named", "batch"])
-def test_p05_one_bad_item_among_500_costs_the_others_nothing_now_or_next_time(here: Lab, how: str) -> None:
+def test_p5_one_bad_item_among_500_costs_the_others_nothing_now_or_next_time(here: Lab, how: str) -> None:
     values = names(f"one-{how}")
     bad = values[321]
     here.admin.poison(bad, how)
@@ -52,7 +52,7 @@ def test_p05_one_bad_item_among_500_costs_the_others_nothing_now_or_next_time(he
     assert calls[0]["items"] == (COUNT if how == "item" else COUNT - 1)
 
 
-def test_p03_refusals_of_every_kind_end(here: Lab) -> None:
+def test_p3_refusals_of_every_kind_end(here: Lab) -> None:
     values = names("mixed", 40)
     for value, how in zip(values[::8], ("batch", "item", "named", "batch", "item"), strict=True):
         here.admin.poison(value, how)
@@ -95,7 +95,7 @@ def test_a_service_that_refuses_everything_rejects_nothing(here: Lab, control: b
     assert all(one.accepted for one in here.finish(sent).values())
 
 
-def test_p01_a_429_with_retry_after_is_retried_and_not_too_soon(here: Lab) -> None:
+def test_p1_a_429_with_retry_after_is_retried_and_not_too_soon(here: Lab) -> None:
     here.admin.fault("import", "status", status=429, headers={"Retry-After": "2"})
     text = message("once.throttled.example")
     assert here.finish(here.put([text]).values()).popitem()[1].accepted
@@ -105,7 +105,7 @@ def test_p01_a_429_with_retry_after_is_retried_and_not_too_soon(here: Lab) -> No
     assert second["at"] - first["at"] > 1.4
 
 
-def test_p02_after_a_429_and_a_503_not_one_item_of_the_calls_is_skipped(here: Lab) -> None:
+def test_p2_after_a_429_and_a_503_not_one_item_of_the_calls_is_skipped(here: Lab) -> None:
     here.admin.fault("import", "status", status=429, headers={"Retry-After": "1"})
     here.admin.fault("import", "status", status=503)
     values = names("skipped", 1100)

@@ -12,7 +12,7 @@ from tests.support.stacklab import Lab, batch
 ROOT = Path(__file__).resolve().parents[2]
 
 
-def test_p04_p21_first_sends_of_all_workers_count_in_one_budget(lab: Callable[..., Lab]) -> None:
+def test_p4_p21_first_sends_of_all_workers_count_in_one_budget(lab: Callable[..., Lab]) -> None:
     # Five calls in four seconds, of a service that takes five in one: the same three seconds apart as in life.
     here = lab(workers=3, settings={"RELAY_LIMIT_IMPORT": "5/4", "RELAY_CALL_SIZE": "5"})
     here.admin.rules(limits={"import": [[5, 1]]})

@@ -52,6 +52,17 @@ def test_a_foreign_message_that_allows_is_refused_however_it_says_so(here: Lab) 
     assert not [row for rows in here.held().values() for row in rows if row["action"] == "Allowed"]
 
 
+def test_p8_a_missing_or_low_score_never_becomes_allowed(here: Lab) -> None:
+    scores: list[dict[str, Any]] = [{}, {"x-score": 0}, {"x-confidence": "none"}, {"severity": "Informational"}]
+    texts = [
+        json.dumps({"indicatorValue": f"s{number}.score.example", "title": "t", "description": "d", **score})
+        for number, score in enumerate(scores)
+    ]
+    assert all(one.accepted for one in here.finish(here.put(texts).values()).values())
+    held = here.held()
+    assert [[row["action"] for row in held[f"s{n}.score.example"]] for n in range(4)] == [["Audit"]] * 4
+
+
 def test_an_envelope_that_claims_a_role_is_kept_whole_and_does_nothing(here: Lab) -> None:
     inner = [{"indicatorValue": "e.envelope.example", "title": "t", "action": "Block"}]
     claims = [{**claim, "indicators": inner} for claim in CLAIMS]
