@@ -26,6 +26,7 @@ class Header:
     """What is known of a submission but for its items' fates. Times are epoch seconds.
 
     `decoded` is False while a message was announced but not yet read: it then counts as one pending item.
+    caller, caller_name: who sent it over HTTP (identity/caller.py); undo_of: the submission that it undoes.
     """
 
     id: str
@@ -36,8 +37,10 @@ class Header:
     incident: str = ""
     correlation_id: str = ""
     caller: str = ""
+    caller_name: str = ""
     body_sha256: str = ""
     replay_of: str = ""
+    undo_of: str = ""
     decoded: bool = True
 
     def row(self) -> Row:

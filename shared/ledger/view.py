@@ -49,7 +49,9 @@ def submission_shown(known: Submission) -> dict[str, Any]:
         ("incident", header.incident),
         ("correlationId", header.correlation_id),
         ("caller", header.caller),
+        ("callerName", header.caller_name),
         ("replayOf", header.replay_of),
+        ("undoOf", header.undo_of),
     ):
         if value:
             shown[name] = value
