@@ -51,12 +51,19 @@ def main() -> int:
     parser.add_argument("--workers", type=workers, default=1)
     parser.add_argument("--port", type=int, default=0)
     parser.add_argument("--set", type=setting, action="append", default=[], dest="settings", metavar="NAME=VALUE")
+    parser.add_argument("--easy-auth", action="store_true")
     parser.add_argument("--json", action="store_true")
     options = parser.parse_args()
     orderly()
     print("Starting storage, the tenant and the app ...", file=sys.stderr)
     try:
-        with Stack(StackOptions(workers=options.workers, port=options.port, settings=dict(options.settings))) as stack:
+        wanted = StackOptions(
+            workers=options.workers,
+            port=options.port,
+            settings=dict(options.settings),
+            easy_auth=options.easy_auth,
+        )
+        with Stack(wanted) as stack:
             told = until_told()
             about = describe(stack)
             print(json.dumps(about) if options.json else as_text(about) + "\nCtrl-C ends it.", flush=True)

@@ -26,6 +26,8 @@ def describe(stack: Stack) -> dict[str, Any]:
         "ca_file": double["ca_file"],
         "tenant_id": double["tenant_id"],
         "app_client_id": double["client_id"],
+        "api_client_id": double["api_client_id"],
+        "easy_auth": stack.options.easy_auth,
         "direct_client_id": double["direct_client_id"],
         "direct_client_secret": double["direct_client_secret"],
         "logs": str(stack.logs),
@@ -40,19 +42,29 @@ def as_text(about: dict[str, Any]) -> str:
     rows = "\n".join(f"  {name.replace('_', ' '):<26}{value}" for name, value in about.items())
     storage = shlex.quote(about["storage_connection_string"])
     token = f"{about['entra_url']}/{about['tenant_id']}/oauth2/v2.0/token"
+    header, powershell = f"'x-functions-key: {key}'", f"'x-functions-key' = '{key}'"
+    first = ""
+    if about["easy_auth"]:
+        header, powershell = '"authorization: Bearer $CALLER"', 'authorization = "Bearer $caller"'
+        wanted = '{"roles":["Submissions.Write","Indicators.Read","Operations.Manage"]}'
+        read = "import json, sys; print(json.load(sys.stdin)['token'])"
+        first = f"""
+App Service authentication is on: a caller's token, from the tenant double
+  CALLER=$(curl -s '{about["admin_url"]}/_admin/caller-token' -d '{wanted}' | python3 -c "{read}")
+"""
     return f"""
 The local stack is running. Everything listens on 127.0.0.1 and is gone when it ends.
 
 {rows}
-
+{first}
 curl: is it healthy; publish one; ask what became of it
-  curl -s '{url}/api/health' -H 'x-functions-key: {key}'
-  curl -si '{url}/api/submissions?wait=30' -H 'x-functions-key: {key}' -H 'content-type: application/json' \\
+  curl -s '{url}/api/health' -H {header}
+  curl -si '{url}/api/submissions?wait=30' -H {header} -H 'content-type: application/json' \\
     -d '{body}'
-  curl -s '{url}/api/submissions/ID' -H 'x-functions-key: {key}'
+  curl -s '{url}/api/submissions/ID' -H {header}
 
 PowerShell: the same
-  $key = @{{ 'x-functions-key' = '{key}' }}
+  $key = @{{ {powershell} }}
   Invoke-RestMethod '{url}/api/submissions?wait=30' -Method Post -Headers $key -ContentType application/json `
     -Body '{body}'
 

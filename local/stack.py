@@ -20,6 +20,7 @@ from pathlib import Path
 from typing import Any, Self
 
 from local.azurite import Azurite
+from local.host.easyauth import Claims, stack_settings
 from local.processes import Child, StackError, Usage, plain_environment
 from local.tenant.client import AdminClient
 from local.workers import ROOT, HostOptions, Worker, Workers
@@ -33,6 +34,8 @@ class StackOptions:
 
     `settings` are application settings for the app and win over the stack's own; an empty value removes one.
     `folder` is the scratch folder (default: a new one, removed at the end unless `keep_folder`).
+    `easy_auth` puts App Service authentication in front of the app and sets RELAY_AUTH to match; `claims` is how it
+    spells the claims, and `easy_auth_changes` replaces members of its settings (see local/host/easyauth.py).
     """
 
     workers: int = 1
@@ -42,6 +45,9 @@ class StackOptions:
     port: int = 0
     queue_functions: Sequence[str] = ("Publish",)
     tenant_arguments: Sequence[str] = ()
+    easy_auth: bool = False
+    claims: Claims = "mixed"
+    easy_auth_changes: Mapping[str, Any] = dataclasses.field(default_factory=dict)
     folder: Path | None = None
     keep_folder: bool = False
 
@@ -70,7 +76,11 @@ class Stack:
         self.azurite = Azurite(self.folder / "azurite")
         self._tenant: Child | None = None
         keys_file = self.folder / "keys.json"
-        self.workers = Workers(self.logs, keys_file, self.options.host, restart=self.options.restart)
+        self._easy_auth = self.folder / "easyauth.json"
+        host = self.options.host
+        if self.options.easy_auth:
+            host = dataclasses.replace(host, easy_auth=self._easy_auth)
+        self.workers = Workers(self.logs, keys_file, host, restart=self.options.restart)
         self.logs.mkdir(parents=True, exist_ok=True)
         keys_file.touch(mode=0o600)
         keys_file.write_text(json.dumps(self.keys), "utf-8")
@@ -88,6 +98,9 @@ class Stack:
                 tenant = both.submit(self._start_tenant)
                 storage.result()
                 tenant.result()
+            if self.options.easy_auth:
+                told = stack_settings(self.tenant, self.options.claims, self.options.easy_auth_changes)
+                self._easy_auth.write_text(json.dumps(told), "utf-8")
             functions = self.options.queue_functions
             self.workers.start(self.environment(), functions, self.options.workers, self.options.port)
         except BaseException:
@@ -134,6 +147,8 @@ class Stack:
             "PYTHONPATH": str(ROOT),
             "PYTHONUNBUFFERED": "1",
         }
+        if self.options.easy_auth:
+            settings |= {"RELAY_AUTH": "easy-auth", "RELAY_AUTH_CLIENT_ID": double["api_client_id"]}
         merged = plain_environment() | settings | dict(self.options.settings)
         return {name: value for name, value in merged.items() if value != ""}
 

@@ -24,6 +24,7 @@ class HostOptions:
     timers: Mapping[str, float] = dataclasses.field(default_factory=dict)
     speed: float = 1.0
     front_end_limit: float = 230.0
+    easy_auth: Path | None = None
     preload: Sequence[str] = ()
 
 
@@ -152,6 +153,8 @@ class Workers:
         command = [sys.executable, "-P", "-m", "local.guarded", "local.host"]
         for name, value in arguments.items():
             command += [name, str(value)]
+        if options.easy_auth is not None:
+            command += ["--easy-auth", str(options.easy_auth)]
         for module in options.preload:
             command += ["--preload", module]
         if worker.group == "timers":

@@ -21,6 +21,7 @@ from typing import Any
 from aiohttp import web
 
 from local.host import hostjson, logs, runtime
+from local.host.easyauth import ENABLED, AuthSettings, EasyAuth
 from local.host.front import FRONT_END_LIMIT, FrontEnd, Keys
 from local.host.protos import TypedData
 from local.host.queues import LEASE, QueueListener
@@ -31,6 +32,7 @@ from local.host.timers import Timer, intervals
 log = logging.getLogger("host")
 
 DRAIN = 5.0
+_HEADER_MAX = 32 * 1024  # the host's web server takes so much of all headers together
 
 
 def arguments() -> argparse.Namespace:
@@ -43,6 +45,7 @@ def arguments() -> argparse.Namespace:
     parser.add_argument("--lease", type=float, default=LEASE, help="seconds a message is leased; whole seconds")
     parser.add_argument("--json-log", type=Path, help="file for the log lines; default: standard error")
     parser.add_argument("--front-end-limit", type=float, default=FRONT_END_LIMIT, help="seconds for one HTTP request")
+    parser.add_argument("--easy-auth", type=Path, help="JSON file with authsettingsV2 properties; default: off")
     parser.add_argument("--speed", type=float, default=1.0, help="how much faster the timers' clock runs")
     parser.add_argument("--timer", action="append", default=[], help="NAME=SECONDS instead of its schedule")
     parser.add_argument("--preload", action="append", default=[], help="module to import before the app (fault tests)")
@@ -93,6 +96,8 @@ class Instance:
                 running += self._start_timers(functions)
             elif group != "http":
                 raise hostjson.HostConfigError(f"group {group!r} is not http, timers or queue:FUNCTION")
+            # Only the door to the world has authentication in front; the other groups have no address in Azure.
+            guarded = group == "http" and self._options.easy_auth is not None
             front = FrontEnd(
                 http,
                 functions,
@@ -101,6 +106,7 @@ class Instance:
                 self.invoke,
                 limit=self._options.front_end_limit,
                 status=self._status,
+                easy_auth=EasyAuth(AuthSettings.read(self._options.easy_auth)) if guarded else None,
             )
             port = await self._serve(front, stack)
             ready = {"pid": os.getpid(), "port": port, "group": group, "functions": sorted(functions)}
@@ -149,7 +155,14 @@ class Instance:
         return [asyncio.create_task(timer.run()) for timer in self._timers]
 
     async def _serve(self, front: FrontEnd, stack: AsyncExitStack) -> int:
-        runner = web.AppRunner(front.application(), access_log=None, shutdown_timeout=DRAIN)
+        # Azure's front end hands a packed body on as it came.
+        runner = web.AppRunner(
+            front.application(),
+            access_log=None,
+            shutdown_timeout=DRAIN,
+            max_field_size=_HEADER_MAX,
+            auto_decompress=False,
+        )
         await runner.setup()
         stack.push_async_callback(runner.cleanup)
         site = web.TCPSite(runner, "127.0.0.1", self._options.port)
@@ -166,6 +179,14 @@ def main() -> int:
     options = arguments()
     logs.configure(options.json_log.resolve() if options.json_log else None)
     options.keys = options.keys.resolve()
+    if options.easy_auth is not None:
+        options.easy_auth = options.easy_auth.resolve()
+        try:
+            if AuthSettings.read(options.easy_auth).enabled:
+                os.environ[ENABLED] = "True"  # the platform sets it for every worker of the app
+        except hostjson.HostConfigError as error:
+            print(f"local.host: {error}", file=sys.stderr)
+            return 1
     for name in options.preload:
         importlib.import_module(name)
     try:

@@ -15,6 +15,7 @@ from typing import Any, Self
 from aiohttp import web
 from multidict import CIMultiDict
 
+from local.host.easyauth import EasyAuth
 from local.host.protos import TypedData
 from local.host.routes import Router
 from local.host.runtime import Function, InvocationError, Result
@@ -65,6 +66,7 @@ class FrontEnd:
         *,
         limit: float = FRONT_END_LIMIT,
         status: Callable[[], dict[str, Any]] = dict,
+        easy_auth: EasyAuth | None = None,
     ) -> None:
         self._router = Router(functions, prefix)
         self._all = {name.lower(): function for name, function in all_functions.items()}
@@ -72,11 +74,13 @@ class FrontEnd:
         self._invoke = invoke
         self._limit = limit
         self._status = status
+        self._easy_auth = easy_auth
         self._background: set[asyncio.Task[None]] = set()
 
     def application(self) -> web.Application:
         """The aiohttp application."""
-        app = web.Application(client_max_size=_BODY_MAX)
+        before = [web.middleware(self._easy_auth)] if self._easy_auth else []
+        app = web.Application(client_max_size=_BODY_MAX, middlewares=before)
         app.router.add_post("/admin/functions/{name}", self._run_one)
         app.router.add_get("/admin/host/status", self._tell)
         app.router.add_route("*", "/{rest:.*}", self._serve)

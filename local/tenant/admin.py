@@ -101,7 +101,10 @@ class Admin:
                 principal = tenant.principal(body["who"])
                 principal.roles = list(body.get("roles", principal.roles))
                 principal.graph_roles = list(body.get("graph_roles", principal.graph_roles))
-                return {"roles": principal.roles, "graph_roles": principal.graph_roles}
+                principal.api_roles = list(body.get("api_roles", principal.api_roles))
+                return {name: getattr(principal, name) for name in ("roles", "graph_roles", "api_roles")}
+            case "POST", ["caller-token"]:
+                return tenant.caller_token(body)
             case "POST", ["vault-access"]:
                 tenant.principal(body["who"]).vault_access = bool(body["allowed"])
                 return {}

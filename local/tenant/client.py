@@ -106,6 +106,18 @@ class AdminClient:
         """Set the Defender roles that new tokens of relay, direct, system, user or a client id carry."""
         self.request("POST", "roles", {"who": who, "roles": list(roles)})
 
+    def api_roles(self, who: str, *roles: str) -> None:
+        """Set the roles at the relay's own API that new tokens of relay, direct, system, user or a client id carry."""
+        self.request("POST", "roles", {"who": who, "api_roles": list(roles)})
+
+    def caller_token(self, *roles: str, kind: str = "app", **options: Any) -> str:
+        """A token for the relay's API with these roles: of an `app`, a `managed-identity` or a `person`.
+
+        Options (see local/tenant/callers.py): tenant, audience, version 1 or 2, expires_in seconds, client_id,
+        object_id, name, display_name, scopes, groups, overage, idtyp.
+        """
+        return str(self.request("POST", "caller-token", {"kind": kind, "roles": list(roles), **options})["token"])
+
     def vault_access(self, who: str, *, allowed: bool) -> None:
         """Grant or take away reading secrets."""
         self.request("POST", "vault-access", {"who": who, "allowed": allowed})
@@ -139,6 +151,7 @@ class RunningTenant:
     user_identity: str
     direct_client_id: str
     direct_client_secret: str = dataclasses.field(repr=False)
+    api_client_id: str
 
     @classmethod
     def of(cls, line: dict[str, Any]) -> RunningTenant:

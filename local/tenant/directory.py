@@ -49,7 +49,10 @@ class Federation:
 
 @dataclasses.dataclass
 class Principal:
-    """An app or a managed identity. `roles` are those at Defender; `kind` is app, system or user."""
+    """An app or a managed identity. `roles` are those at Defender, `api_roles` those at the relay's own API.
+
+    `kind` is app, system or user.
+    """
 
     name: str
     kind: str = "app"
@@ -58,24 +61,30 @@ class Principal:
     client_id: str = dataclasses.field(default_factory=lambda: str(uuid.uuid4()))
     object_id: str = dataclasses.field(default_factory=lambda: str(uuid.uuid4()))
     graph_roles: list[str] = dataclasses.field(default_factory=list)
+    api_roles: list[str] = dataclasses.field(default_factory=list)
     vault_access: bool = False
     secrets: list[Secret] = dataclasses.field(default_factory=list)
     federations: list[Federation] = dataclasses.field(default_factory=list)
 
     def roles_at(self, resource: str) -> list[str]:
-        """The roles which a token for this resource carries."""
+        """The roles which a token for this resource carries, the relay's own API aside."""
         if resource in DEFENDER_RESOURCES:
             return list(self.roles)
         return list(self.graph_roles) if resource == GRAPH else []
 
 
 class Directory:
-    """Tenants and principals. One app is the relay's, one is for Defender clients of others."""
+    """Tenants and principals. One app is the relay's, one is for Defender clients of others.
+
+    `api` is the relay's API as a resource: what its callers ask tokens for.
+    """
 
     def __init__(self, config: dict[str, Any], now: float) -> None:
         self.tenant = str(config.get("tenant_id") or uuid.uuid4())
         self.tenants = {self.tenant, *config.get("other_tenants", [])}
-        self.resources = {*DEFENDER_RESOURCES, THREAT_PROTECTION, GRAPH, VAULT, STORAGE, EXCHANGE}
+        self.api = str(config.get("api_client_id") or uuid.uuid4())
+        self.api_names = (self.api, f"api://{self.api}")
+        self.resources = {*DEFENDER_RESOURCES, THREAT_PROTECTION, GRAPH, VAULT, STORAGE, EXCHANGE, *self.api_names}
         year = now + 365 * 86_400
         self.relay = Principal("Defender Indicator Relay", tenant=self.tenant)
         self.direct = Principal("Direct client", tenant=self.tenant)
@@ -94,7 +103,7 @@ class Directory:
 
     @staticmethod
     def _configure(principal: Principal, config: dict[str, Any]) -> None:
-        for name in ("client_id", "object_id", "roles", "graph_roles", "vault_access", "name"):
+        for name in ("client_id", "object_id", "roles", "graph_roles", "api_roles", "vault_access", "name"):
             if name in config:
                 setattr(principal, name, config[name])
 
@@ -106,6 +115,10 @@ class Directory:
             if wanted in (principal.client_id.lower(), principal.object_id.lower()):
                 return principal
         return named.get(wanted)
+
+    def roles_of(self, principal: Principal, resource: str) -> list[str]:
+        """The roles which a token of this principal for this resource carries."""
+        return list(principal.api_roles) if resource in self.api_names else principal.roles_at(resource)
 
     def knows(self, resource: str) -> bool:
         """Whether the tenant has a service principal for this resource; storage accounts have one in common."""

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any, Literal
 
+from local.tenant.callers import CallerOptions, caller_claims
 from local.tenant.clock import Clock
 from local.tenant.defender import Defender
 from local.tenant.directory import EXCHANGE, Directory, Federation, Principal, Secret, new_secret
@@ -33,7 +34,7 @@ class Tenant:
         self.rules = Rules()
         self.rules.update(config.get("rules", {}))
         self.directory = Directory(config, self.clock.now())
-        self.issuer = Issuer(self.clock, urls["entra"])
+        self.issuer = Issuer(self.clock, self.directory, urls["entra"])
         self.issuer.lifetime = int(config.get("token_lifetime", self.issuer.lifetime))
         shared = (self.clock, self.faults, self.metrics)
         self.entra = Entra(*shared, self.directory, self.issuer, urls["entra"])
@@ -71,6 +72,7 @@ class Tenant:
             "user_identity": known.user.client_id,
             "direct_client_id": known.direct.client_id,
             "direct_client_secret": known.direct.secrets[-1].value,
+            "api_client_id": known.api,
         }
 
     def principal(self, name: str) -> Principal:
@@ -83,6 +85,15 @@ class Tenant:
         if found is None:
             raise ValueError(f"there is no principal {name!r}")
         return found
+
+    def caller_token(self, options: dict[str, Any]) -> dict[str, Any]:
+        """A token for the relay's API (see callers.py), and its claims.
+
+        Raises:
+            ValueError, TypeError: the options cannot be understood.
+        """
+        claims = caller_claims(self.directory, self.issuer, self.clock.now(), CallerOptions(**options))
+        return {"token": self.issuer.sign(claims), "claims": claims}
 
     def reset(self, what: list[str]) -> None:
         """Empty some of indicators, throttle, metrics, faults, rules; all but rules when `what` is empty.

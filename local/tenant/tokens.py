@@ -11,14 +11,15 @@ import jwt
 from cryptography.hazmat.primitives.asymmetric import rsa
 
 from local.tenant.clock import Clock
-from local.tenant.directory import EXCHANGE, Principal
+from local.tenant.directory import EXCHANGE, Directory, Principal
 
 
 class Issuer:
     """Issues and checks RS256 tokens with a key of its own. `lifetime` is in seconds."""
 
-    def __init__(self, clock: Clock, issuer_url: str) -> None:
+    def __init__(self, clock: Clock, directory: Directory, issuer_url: str) -> None:
         self._clock = clock
+        self._directory = directory
         self._url = issuer_url  # of Entra, without a trailing slash
         self._key = rsa.generate_private_key(public_exponent=65537, key_size=2048)
         self._id = uuid.uuid4().hex
@@ -52,10 +53,14 @@ class Issuer:
             "uti": uuid.uuid4().hex[:22],
             "ver": "2.0" if exchange else "1.0",
         }
-        roles = principal.roles_at(resource)
+        roles = self._directory.roles_of(principal, resource)
         if roles:
             claims["roles"] = roles
-        return jwt.encode(claims, self._key, algorithm="RS256", headers={"kid": self._id}), expires
+        return self.sign(claims), expires
+
+    def sign(self, claims: dict[str, Any]) -> str:
+        """A token with just these claims."""
+        return jwt.encode(claims, self._key, algorithm="RS256", headers={"kid": self._id})
 
     def check(self, token: str, *audiences: str) -> dict[str, Any]:
         """The claims of a valid token for one of `audiences` (any, when none is given).
