@@ -1,7 +1,8 @@
 """The table `intents`: for each (type, value) the newest indicator or retraction, and every one there ever was.
 
 PartitionKey is the first hex digit of the key's SHA-256. RowKey `hash` is the head: the newest intent whole, and in
-`landed` what of ours Defender may hold for the value. `hash|h|...` is the history, one insert-only row per intent.
+`landed` what of ours Defender may hold for the value. `hash|h|...` is the history, one insert-only row per intent,
+newest first: its RowKey counts microseconds down. (Former rows count up, in seconds with a point; they lie before.)
 """
 
 from __future__ import annotations
@@ -11,10 +12,15 @@ from typing import Any
 
 from shared.ledger import ids, packing
 from shared.ledger.parts import PartItem
-from shared.storage.protocols import Row
+from shared.storage.protocols import Row, Tables
 
 TABLE = "intents"
 RETRACTION = "Retraction"
+_LAST = 99_999_999_999_999_999
+_ORDINALS = 999_999_999
+_DOWN = str.maketrans("0123456789abcdef", "fedcba9876543210")
+# Former rows begin with seconds (1 until 2033), those of today with what is left of the microseconds (9).
+_FORMER_END = "5"
 
 
 def partition(key: tuple[str, str]) -> str:
@@ -84,7 +90,8 @@ def landed_data(landed: tuple[Landed, ...]) -> dict[str, Any]:
 
 
 def history_row(item: PartItem) -> Row:
-    """The history row: who asked for this, when, and for what."""
+    """The history row: who asked for this, when, for what, and until when (`expires`: epoch seconds, 0 is never)."""
+    expires = item.indicator.expiration if item.indicator else None
     data: dict[str, Any] = {
         "type": item.key[0],
         "value": item.key[1][:2000],
@@ -92,6 +99,69 @@ def history_row(item: PartItem) -> Row:
         "intent_at": item.intent_at,
         "submission": item.submission,
         "ordinal": str(item.ordinal),
+        "expires": expires.timestamp() if expires else 0.0,
+        "title": item.indicator.title if item.indicator else "",
     }
+    return Row(partition(item.key), f"{row_key(item.key)}|h|{place(item.order)}", data)
+
+
+def place(order: tuple[float, str, int]) -> str:
+    """Where an intent is in the history of its (type, value): the newer, the less."""
+    moment, submission, ordinal = order
+    return f"{_LAST - round(moment * 1_000_000):017d}|{submission.translate(_DOWN)}|{_ORDINALS - ordinal:09d}"
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class Use:
+    """One intent for a (type, value), as the history has it. `expires` and `title` are None in former rows."""
+
+    type: str
+    value: str
+    action: str
+    intent_at: float
+    submission: str
+    ordinal: int
+    expires: float | None
+    title: str | None
+
+    @property
+    def order(self) -> tuple[float, str, int]:
+        """Its order among all intents."""
+        return (self.intent_at, self.submission, self.ordinal)
+
+    @classmethod
+    def from_row(cls, row: Row) -> Use:
+        """Read a history row."""
+        data = row.data
+        return cls(
+            type=data["type"],
+            value=data["value"],
+            action=data["action"],
+            intent_at=float(data["intent_at"]),
+            submission=data["submission"],
+            ordinal=int(data["ordinal"]),
+            expires=float(data["expires"]) if "expires" in data else None,
+            title=data.get("title"),
+        )
+
+
+async def history(tables: Tables, key: tuple[str, str], after: str, most: int) -> list[Use]:
+    """At most `most` uses of a (type, value), newest first, behind the place `after` ("": from the beginning)."""
+    pk, name = partition(key), f"{row_key(key)}|h|"
+    begin = f"{name}{after}0" if after else f"{name}{_FORMER_END}"
+    rows = await tables.query(TABLE, pk=pk, rk=begin, rk_to=f"{name}:", top=most)
+    uses = [Use.from_row(row) for row in rows]
+    if len(uses) < most:
+        former = await tables.query(TABLE, pk=pk, rk=name, rk_to=f"{name}{_FORMER_END}")
+        known = [Use.from_row(row) for row in former]
+        uses += [use for use in reversed(known) if not after or place(use.order) > after]
+    return uses[:most]
+
+
+async def used(tables: Tables, item: PartItem) -> bool:
+    """Whether the history has this intent already: its item was chosen for a call before."""
+    row = history_row(item)
+    if await tables.get(TABLE, row.pk, row.rk) is not None:
+        return True
     name = f"{row_key(item.key)}|h|{item.intent_at:017.6f}|{item.submission}|{item.ordinal:05d}"
-    return Row(partition(item.key), name, data)
+    return await tables.get(TABLE, row.pk, name) is not None

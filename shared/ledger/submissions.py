@@ -13,12 +13,13 @@ from collections.abc import Iterable, Sequence
 from typing import Any
 
 from shared.errors import StorageError
-from shared.ledger import ids, packing
+from shared.ledger import ids, index, packing
 from shared.ledger.outcomes import Fold, Outcome, fold
 from shared.storage.protocols import Op, Row, Tables
 
 TABLE = "submissions"
-INDEX = "index"
+INDEX = index.TABLE
+DOOR_CALL = "door"  # the name under which a door writes its own verdicts
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -27,6 +28,8 @@ class Header:
 
     `decoded` is False while a message was announced but not yet read: it then counts as one pending item.
     caller, caller_name: who sent it over HTTP (identity/caller.py); undo_of: the submission that it undoes.
+    made_at: when it was made, where that is not `intent_at`: a replay keeps the moment its sender meant it.
+    run: which run of a request with an Idempotency-Key wrote it; that run's parts and rows are the submission's.
     """
 
     id: str
@@ -41,7 +44,14 @@ class Header:
     body_sha256: str = ""
     replay_of: str = ""
     undo_of: str = ""
+    run: str = ""
+    made_at: float = 0.0
     decoded: bool = True
+
+    @property
+    def at(self) -> float:
+        """When it was made, which it is listed by."""
+        return self.made_at or self.intent_at
 
     def row(self) -> Row:
         """As a table row."""
@@ -74,7 +84,7 @@ class Submission:
         An announced header says one item. There may be rows of more by then: of items that moved to a part, whose
         first rows in the ledger were not written when their worker died.
         """
-        known = fold(header.submitted, rows)
+        known = fold(header.submitted, _of_run(header, rows))
         if not header.decoded:
             known = dataclasses.replace(known, submitted=max([0, *known.fates, *known.deferred]) + 1)
         return cls(header, known)
@@ -101,6 +111,19 @@ def deferral_row(submission: str, part: str, new_part: str, ordinals: Sequence[i
     return Row(ids.partition(submission), f"{submission}|d|{part}|{new_part}", packing.pack(list(ordinals)))
 
 
+def door_call(run: str) -> str:
+    """The name of the call under which the HTTP door, in this run, writes its own verdicts."""
+    return f"{DOOR_CALL}-{run}" if run else DOOR_CALL
+
+
+def _of_run(header: Header | None, rows: Iterable[Row]) -> Iterable[Row]:
+    """Without the verdicts of runs that lost the submission to another."""
+    if header is None or not header.run:
+        return rows
+    own, door = f"|{door_call(header.run)}", f"|{DOOR_CALL}-"
+    return (row for row in rows if door not in row.rk or own in row.rk)
+
+
 def _chunks(rows: Sequence[Row]) -> Iterable[list[Row]]:
     """At most 100 rows and 3 MiB each; rows of one submission stay in order, header first."""
     chunk: list[Row] = []
@@ -116,11 +139,6 @@ def _chunks(rows: Sequence[Row]) -> Iterable[list[Row]]:
         yield chunk
 
 
-def _index_key(kind: str, value: str) -> str:
-    # A value may hold anything; its hash may be a key.
-    return f"{kind}-{ids.digest(value.encode())[:40]}"
-
-
 class Submissions:
     """Reads and writes the ledger of submissions."""
 
@@ -133,19 +151,14 @@ class Submissions:
 
     async def announce(self, header: Header, deliveries: int) -> None:
         """Write a header unless there is one: for a message from its second delivery on, before it is decoded."""
-        key = _index_key("body", header.body_sha256)
+        key = index.partition("body", header.body_sha256)
         await self._tables.upsert(INDEX, Row(key, header.id, {"deliveries": str(deliveries)}))
+        await self.index([header])
         await self._tables.insert(TABLE, header.row())
 
     async def index(self, headers: Iterable[Header]) -> None:
-        """Write the index rows of these submissions (incident, source, caller)."""
-        groups: dict[str, list[Row]] = {}
-        for header in headers:
-            named = [("incident", header.incident), ("source", header.source), ("caller", header.caller)]
-            for kind, value in named:
-                if value:
-                    key = _index_key(kind, value)
-                    groups.setdefault(key, []).append(Row(key, header.id, {"value": value[:500]}))
+        """Write the rows that list these submissions."""
+        groups = index.rows(headers)
         await asyncio.gather(*(self._write(INDEX, "upsert", rows) for rows in groups.values()))
 
     async def write(self, headers: Iterable[Header], rows: Sequence[Row]) -> None:
@@ -166,6 +179,24 @@ class Submissions:
         for header_row in by_submission.values():
             groups.setdefault(header_row.pk, []).append(header_row)
         await asyncio.gather(*(self._write(TABLE, "insert", group) for group in groups.values()))
+
+    async def create(self, header: Header, rows: Sequence[Row]) -> bool:
+        """Write the header of an HTTP submission with the door's verdicts; False when another run of it has done so.
+
+        The header goes last: what does not fit into one transaction with it is seen by nobody until it is there.
+        Raises StorageError when it may not have been written.
+        """
+        await self.index([header])
+        for chunk in _chunks([*rows, header.row()]):
+            if len(chunk) == 1:
+                fine = await self._tables.insert(TABLE, chunk[0]) is not None
+            else:
+                fine = not isinstance(await self._tables.transact(TABLE, [Op("insert", row) for row in chunk]), int)
+            # Names of rows are this run's own: a conflict is with another run's header, or with our own write.
+            if not fine and chunk[-1].rk.endswith("|h"):
+                found = await self.header(header.id)
+                return found is not None and found.run == header.run
+        return True
 
     async def _write(self, table: str, kind: str, rows: Sequence[Row]) -> None:
         for chunk in _chunks(rows):
@@ -189,25 +220,30 @@ class Submissions:
             TABLE, pk=ids.partition(submission), rk=f"{submission}|", rk_to=f"{submission}}}"
         )
 
-    async def fold(self, submission: str) -> Fold:
-        """The fates known so far, whether there is a header or not."""
+    async def header(self, submission: str) -> Header | None:
+        """The header alone; None when there is none."""
+        row = await self._tables.get(TABLE, ids.partition(submission), f"{submission}|h")
+        return None if row is None else Header.from_row(row)
+
+    async def known(self, submission: str) -> tuple[Header | None, Fold]:
+        """The header, if there is one, and the fates known so far."""
         rows = await self.rows(submission)
         header = next((Header.from_row(row) for row in rows if row.rk.endswith("|h")), None)
-        return fold(header.submitted if header else 0, rows)
+        return header, fold(header.submitted if header else 0, _of_run(header, rows))
 
     async def by_body(self, body_sha256: str) -> list[str]:
         """Ids of the submissions announced with this body, the one delivered most often first, then the oldest."""
-        rows = await self._tables.query(INDEX, pk=_index_key("body", body_sha256))
+        rows = await self._tables.query(INDEX, pk=index.partition("body", body_sha256))
         return [row.rk for row in sorted(rows, key=lambda row: (-int(row.data["deliveries"]), row.rk))]
 
     async def buried_as(self, copy: str) -> str | None:
         """As which submission this message of the poison queue is being buried, once that is decided."""
-        rows = await self._tables.query(INDEX, pk=_index_key("poison", copy))
+        rows = await self._tables.query(INDEX, pk=index.partition("poison", copy))
         return rows[0].rk if rows else None
 
     async def bury_as(self, copy: str, submission: str) -> None:
         """Decide it."""
-        await self._tables.upsert(INDEX, Row(_index_key("poison", copy), submission, {}))
+        await self._tables.upsert(INDEX, Row(index.partition("poison", copy), submission, {}))
 
     async def attempts(self, submission: str) -> tuple[int, int]:
         """How many lonely attempts were started, and how many ended."""

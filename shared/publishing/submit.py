@@ -138,10 +138,12 @@ class Submitting:
             if body is None:
                 raise StorageError(f"the body of dead letter {letter.id} is gone")
             message = await self._read(body, self._clock.now())
+            now = self._clock.now()
             header = Header(
-                id=ids.new_submission(self._clock.now()),
+                id=ids.new_submission(now),
                 submitted=len(message.items),
                 intent_at=letter.intent_at + _REPLAYED,
+                made_at=now,
                 door=Door.QUEUE.value,
                 source=message.source,
                 incident=message.incident,
@@ -163,6 +165,7 @@ class Submitting:
             id=ids.new_submission(now),
             submitted=len(kept),
             intent_at=letter.intent_at,
+            made_at=now,
             door=Door.HTTP.value,
             caller=caller,
             replay_of=letter.id,

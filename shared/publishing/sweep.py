@@ -7,6 +7,7 @@ from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime, timedelta
 
 from shared.ledger import ids
+from shared.ledger.index import submission_of
 from shared.ledger.intents import TABLE as INTENTS
 from shared.ledger.parts import Parts
 from shared.ledger.submissions import INDEX, Submissions
@@ -133,7 +134,7 @@ class Sweeper:
         forgotten = {"submissions": await self._delete(SUBMISSIONS, old)}
         indexed = await self._tables.query(INDEX, pk="a", pk_to="z")
         forgotten["index"] = await self._delete(
-            INDEX, [row for row in indexed if row.rk < first and row.rk not in waiting]
+            INDEX, [row for row in indexed if (name := submission_of(row.rk)) < first and name not in waiting]
         )
         forgotten["permits"] = 0
         for budget in self._budgets:

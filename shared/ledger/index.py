@@ -1,0 +1,95 @@
+"""The table `index`: which submissions belong to an incident, a source, a caller; and all of them, newest first.
+
+A partition is a kind and the hash of a value. The RowKeys of what is listed count milliseconds down, so that the newest
+comes first and a page is one query: `{9999999999999 - ms}|{submission}`. The same submission has the same key however
+often it is written. Rows written before that have the submission's id alone as RowKey; so do those of the kinds `body`
+(which messages had these bytes) and `poison`, which are never listed.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from typing import TYPE_CHECKING
+
+from shared.ledger import ids
+from shared.storage.protocols import Row, Tables
+
+if TYPE_CHECKING:
+    from shared.ledger.submissions import Header
+
+TABLE = "index"
+ALL = "all"
+_LAST = 9_999_999_999_999
+# Former rows begin with a year, those of today with what is left of the milliseconds: no less than 8 until 2033, than
+# 4 until 2160.
+_FORMER, _FORMER_END = "2", "3"
+
+
+def partition(kind: str, value: str) -> str:
+    """The partition of what is listed under a value; a value may hold anything, its hash may be a key."""
+    value = value.casefold() if kind == "caller" else value
+    return f"{kind}-{ids.digest(value.encode('utf-8', 'surrogatepass'))[:40]}"
+
+
+def _left(at: float) -> str:
+    return f"{_LAST - min(max(int(at * 1000), 0), _LAST):013d}"
+
+
+def row_key(submission: str, at: float) -> str:
+    """The RowKey of a submission made at this moment (epoch seconds)."""
+    return f"{_left(at)}|{submission}"
+
+
+def submission_of(key: str) -> str:
+    """Which submission a RowKey is of, in either form."""
+    return key.rpartition("|")[2]
+
+
+def rows(headers: Iterable[Header]) -> Mapping[str, list[Row]]:
+    """The rows that list these submissions, by partition."""
+    groups: dict[str, list[Row]] = {}
+    for header in headers:
+        key = row_key(header.id, header.at)
+        named = [("incident", header.incident), ("source", header.source), ("caller", header.caller)]
+        if header.caller_name.casefold() != header.caller.casefold():
+            named.append(("caller", header.caller_name))
+        for kind, value in named:
+            if value:
+                # Nobody reads the value; it is there for whoever looks at the table.
+                name = partition(kind, value)
+                groups.setdefault(name, []).append(Row(name, key, {"value": value[:500]}))
+        name = partition(ALL, "")
+        groups.setdefault(name, []).append(Row(name, key, {}))
+    return groups
+
+
+class Index:
+    """Lists submissions, newest first."""
+
+    def __init__(self, tables: Tables) -> None:
+        self._tables = tables
+
+    async def page(self, kind: str, value: str, after: str, since: float, until: float, most: int) -> list[str]:
+        """RowKeys of at most `most` submissions, newest first; fewer when these are all.
+
+        after: the last RowKey that was seen, "" at the beginning; what is made later never shifts what follows it.
+        since, until: epoch seconds; what was made up to a millisecond outside of them may be there too.
+        """
+        name = partition(kind, value)
+        found: list[str] = []
+        if not after or "|" in after:
+            begin = max(_left(until), f"{after}0" if after else "")
+            rows = await self._tables.query(TABLE, pk=name, rk=begin, rk_to=f"{_left(since)}}}", top=most)
+            found = [row.rk for row in rows]
+        if kind != ALL and len(found) < most:
+            found += await self._former(name, "" if "|" in after else after)
+        return found[:most]
+
+    async def _former(self, name: str, after: str) -> list[str]:
+        """Rows of the former form: the newest day first, and in no order within it."""
+        rows = await self._tables.query(TABLE, pk=name, rk=_FORMER, rk_to=after or _FORMER_END)
+        return [row.rk for row in reversed(rows)]
+
+    async def renewed(self, kind: str, value: str, submission: str, at: float) -> bool:
+        """Whether a submission that has a former row has one of today's form too, and so is listed twice."""
+        return await self._tables.get(TABLE, partition(kind, value), row_key(submission, at)) is not None
