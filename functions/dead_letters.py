@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import azure.functions as func
 
-from functions.http import answer, base, door, number, problem
+from functions.http import Ask, Reply, answer, problem, serve
 from shared.errors import UnreadableError
 from shared.ledger.view import letter_shown
 from shared.relay import relay
@@ -12,25 +12,21 @@ from shared.relay import relay
 bp = func.Blueprint()
 
 
-@bp.function_name("GetDeadLetters")
-@bp.route(route="dead-letters", methods=["GET"])
-@door
-async def get_dead_letters(req: func.HttpRequest) -> func.HttpResponse:
+@serve(bp, "GetDeadLetters")
+async def get_dead_letters(ask: Ask) -> Reply:
     """The dead letters, newest first; by `?skip=` and `?top=`."""
-    top, skip = number(req, "top", 100, 1000), number(req, "skip", 0, 10**6)
+    top, skip = ask.number("top"), ask.number("skip")
     letters = await relay().publishing.letters.all()
     shown = {"total": len(letters), "deadLetters": [letter_shown(letter) for letter in letters[skip : skip + top]]}
     if skip + top < len(letters):
-        shown["nextLink"] = f"{base(req)}/api/dead-letters?skip={skip + top}&top={top}"
+        shown["nextLink"] = f"{ask.base}/api/dead-letters?skip={skip + top}&top={top}"
     return answer(shown)
 
 
-@bp.function_name("ReplayDeadLetter")
-@bp.route(route="dead-letters/{id}/replay", methods=["POST"], auth_level=func.AuthLevel.ADMIN)
-@door
-async def replay_dead_letter(req: func.HttpRequest) -> func.HttpResponse:
+@serve(bp, "ReplayDeadLetter")
+async def replay_dead_letter(ask: Ask) -> Reply:
     """Replay one as a new submission with its original intent; 202 with that submission's link."""
-    name = req.route_params.get("id", "")
+    name = ask.param("id")
     app = relay().publishing
     letter = await app.letters.get(name)
     if letter is None:
@@ -44,7 +40,7 @@ async def replay_dead_letter(req: func.HttpRequest) -> func.HttpResponse:
             "Look at that submission.",
         )
     try:
-        submission = await app.submitting.replay(letter, caller="key")
+        submission = await app.submitting.replay(letter, caller=ask.caller.id)
     except UnreadableError as error:
         return problem(
             422,
@@ -53,6 +49,6 @@ async def replay_dead_letter(req: func.HttpRequest) -> func.HttpResponse:
             str(error),
             "Correct the sender and submit what it meant anew; this letter stays as it is.",
         )
-    link = f"{base(req)}/api/submissions/{submission}"
+    link = f"{ask.base}/api/submissions/{submission}"
     headers = {"Location": link, "Retry-After": "5"}
     return answer({"id": submission, "replayOf": letter.id, "link": link}, 202, headers)

@@ -1,95 +1,388 @@
-"""What the HTTP doors share: answers as JSON, errors as problem+json (RFC 9457), parameters with clear faults."""
+"""What every HTTP door shares: who may come in, parameters with clear faults, answers, and errors as problem+json.
+
+A door is `@serve(bp, "Name")` on a handler that takes an Ask and gives a Reply; what else there is about it is in
+routes.py.
+"""
 
 from __future__ import annotations
 
+import asyncio
+import dataclasses
 import functools
+import hashlib
 import json
 import logging
-from collections.abc import Awaitable, Callable
+import os
+import re
+import secrets
+import time
+from collections.abc import Awaitable, Callable, Mapping
 from typing import Any
-from urllib.parse import urlsplit
+from urllib.parse import unquote, urlsplit
 
 import azure.functions as func
 
+from functions.limits import BusyError, Share
+from functions.packed import GZIP, packed, unpacked
+from functions.routes import ENTRIES, Entry, Parameter
 from shared import telemetry
-from shared.errors import IntakeError, RelayError, SettingsError, StorageError, TooLargeError
+from shared.errors import (
+    AccessError,
+    DefenderError,
+    IdentityError,
+    IntakeError,
+    RelayError,
+    SettingsError,
+    StorageError,
+    TooLargeError,
+    UnreadableError,
+)
+from shared.identity.caller import ADMIN_KEY, FUNCTION_KEY, Caller, Role, who
+from shared.settings import AuthKind, Settings, load
 
 _LOG = telemetry.get_logger("http")
+_REQUEST_ID = re.compile(r"[\x21-\x7e]{1,128}\Z")
+# What a tool sends that says nothing about its body, or says JSON. curl's own default is a form, which is not.
+_TYPES = frozenset({"", "application/json", "text/json", "text/plain", "application/octet-stream"})
+# Query parameters of the platform, not ours.
+_PLATFORM = frozenset({"code", "clientid"})
 
 
-def answer(body: Any, status: int = 200, headers: dict[str, str] | None = None) -> func.HttpResponse:
+@dataclasses.dataclass(frozen=True, slots=True)
+class Reply:
+    """An answer before it is packed."""
+
+    status: int
+    body: bytes
+    mimetype: str
+    headers: Mapping[str, str] = dataclasses.field(default_factory=dict)
+
+
+def answer(body: Any, status: int = 200, headers: Mapping[str, str] | None = None) -> Reply:
     """A JSON answer; Unicode as it is."""
-    return func.HttpResponse(
-        json.dumps(body, ensure_ascii=False), status_code=status, headers=headers, mimetype="application/json"
-    )
+    data = json.dumps(body, ensure_ascii=False).encode("utf-8", "backslashreplace")
+    return Reply(status, data, "application/json", headers or {})
 
 
 def problem(
-    status: int, kind: str, title: str, detail: str, remedy: str = "", headers: dict[str, str] | None = None
-) -> func.HttpResponse:
+    status: int, kind: str, title: str, detail: str, remedy: str = "", headers: Mapping[str, str] | None = None
+) -> Reply:
     """An RFC 9457 problem. `kind` names it for machines; `remedy` says what the caller can do."""
-    body = {"type": f"urn:defender-indicator-relay:{kind}", "title": title, "status": status, "detail": detail}
+    body: dict[str, Any] = {
+        "type": f"urn:defender-indicator-relay:{kind}",
+        "title": title,
+        "status": status,
+        "detail": detail,
+    }
     if remedy:
         body["remedy"] = remedy
-    return func.HttpResponse(
-        json.dumps(body, ensure_ascii=False), status_code=status, headers=headers, mimetype="application/problem+json"
-    )
+    data = json.dumps(body, ensure_ascii=False).encode("utf-8", "backslashreplace")
+    return Reply(status, data, "application/problem+json", headers or {})
+
+
+class Refusal(Exception):
+    """Ends a handler with this reply."""
+
+    def __init__(self, reply: Reply) -> None:
+        super().__init__(reply.status)
+        self.reply = reply
 
 
 class ParameterError(RelayError):
-    """A query parameter cannot be understood."""
+    """A query parameter, header or field of a body cannot be understood."""
 
 
-def number(req: func.HttpRequest, name: str, default: int, most: int) -> int:
-    """A whole number from the query, between 0 and `most`. Raises ParameterError."""
-    text = req.params.get(name)
-    if text is None:
-        return default
-    if not (text.isascii() and text.isdigit() and int(text[:9]) <= most and len(text) < 10):
-        raise ParameterError(
-            f"{name}={text[:40]!r} is not a whole number from 0 to {most}", remediation=f"Give {name} such a number."
-        )
-    return int(text)
+@dataclasses.dataclass(frozen=True, slots=True)
+class Ask:
+    """A request that may come in."""
 
+    req: func.HttpRequest
+    entry: Entry
+    caller: Caller
+    body: bytes
+    request_id: str
 
-def flag(req: func.HttpRequest, name: str) -> bool:
-    """true or false from the query. Raises ParameterError."""
-    text = req.params.get(name, "false").lower()
-    if text not in ("true", "false", "1", "0"):
-        raise ParameterError(f"{name}={text[:40]!r} is neither true nor false", remediation=f"Give {name}=true.")
-    return text in ("true", "1")
+    @property
+    def own_only(self) -> bool:
+        """Whether the caller may see what it submitted, and nothing else."""
+        return self.entry.own and self.caller.roles & self.entry.roles == {Role.SUBMIT}
 
+    def header(self, name: str) -> str:
+        """A header; "" when it is absent."""
+        return str(self.req.headers.get(name.lower(), ""))
 
-def base(req: func.HttpRequest) -> str:
-    """Scheme and host the caller used."""
-    parts = urlsplit(req.url)
-    return f"{parts.scheme}://{parts.netloc}"
+    def param(self, name: str) -> str:
+        """A parameter of the route, percent-decoded."""
+        return unquote(str(self.req.route_params.get(name, "")))
 
+    def has(self, name: str) -> bool:
+        """Whether the query names this parameter."""
+        return name in self.req.params
 
-Door = Callable[[func.HttpRequest], Awaitable[func.HttpResponse]]
+    def number(self, name: str) -> int:
+        """A whole number from the query. Raises ParameterError."""
+        spec, text = self._given(name)
+        if text is None:
+            return spec.default
+        if not (text.isascii() and text.isdigit() and len(text) < 10 and int(text) <= spec.most):
+            raise ParameterError(
+                f"{name}={text[:40]!r} is not a whole number from 0 to {spec.most}.",
+                remediation=f"Give {name} such a number.",
+            )
+        return int(text)
 
+    def flag(self, name: str) -> bool:
+        """true or false from the query. Raises ParameterError."""
+        _, text = self._given(name)
+        if text is None:
+            return False
+        if text.lower() not in ("true", "false", "1", "0"):
+            raise ParameterError(f"{name}={text[:40]!r} is neither true nor false.", remediation=f"Give {name}=true.")
+        return text.lower() in ("true", "1")
 
-def door(handler: Door) -> Door:
-    """Turn errors into problems. What nobody foresaw is a 500 without details; they are in the log."""
+    def text(self, name: str) -> str:
+        """Text from the query, "" when absent. Raises ParameterError."""
+        spec, text = self._given(name)
+        if text is None:
+            return ""
+        if len(text) > spec.longest or any(ord(character) < 32 for character in text):
+            raise ParameterError(
+                f"{name} is longer than {spec.longest} characters, or holds control characters.",
+                remediation=f"Give {name} as it was sent.",
+            )
+        return text
 
-    @functools.wraps(handler)
-    async def guarded(req: func.HttpRequest) -> func.HttpResponse:
+    def choice(self, name: str) -> str:
+        """One of the parameter's choices, the first when absent. Raises ParameterError."""
+        spec, text = self._given(name)
+        if text is None:
+            return spec.choices[0]
+        if text not in spec.choices:
+            raise ParameterError(
+                f"{name}={text[:40]!r} is none of {', '.join(filter(None, spec.choices))}.",
+                remediation=f"Give {name} one of them.",
+            )
+        return text
+
+    def _given(self, name: str) -> tuple[Parameter, str | None]:
+        spec = next(spec for spec in self.entry.parameters if spec.name == name)
+        return spec, self.req.params.get(name)
+
+    def json_object(self) -> dict[str, Any]:
+        """The body as a JSON object, {} when it is empty. Raises ParameterError."""
+        if not self.body.strip():
+            return {}
         try:
-            return await handler(req)
-        except ParameterError as error:
-            return problem(400, "parameter", "A query parameter is wrong", str(error), error.remediation)
-        except TooLargeError as error:
-            return problem(413, "too-large", "The submission is too large", str(error), error.remediation)
-        except IntakeError as error:
+            value = json.loads(self.body)
+        except (ValueError, RecursionError):
+            raise ParameterError("The body is not JSON.", remediation="Send a JSON object.") from None
+        if not isinstance(value, dict):
+            raise ParameterError("The body is not a JSON object.", remediation="Send a JSON object.")
+        return value
+
+    @property
+    def csv(self) -> bool:
+        """Whether CSV is asked for: by `?format=csv`, or by an Accept header that names it and not JSON."""
+        if self.req.params.get("format") is not None:
+            return self.choice("format") == "csv"
+        accept = self.header("accept").lower()
+        return "text/csv" in accept and "application/json" not in accept
+
+    @property
+    def base(self) -> str:
+        """Scheme and host the caller used."""
+        parts = urlsplit(self.req.url)
+        return f"{parts.scheme}://{parts.netloc}"
+
+
+Handler = Callable[[Ask], Awaitable[Reply]]
+
+
+@functools.cache
+def _settings() -> Settings:
+    return load()
+
+
+@functools.cache
+def _share() -> Share:
+    settings = _settings()
+    return Share(settings.caller_at_once, settings.caller_rate)
+
+
+@functools.cache
+def mode() -> AuthKind:
+    """The mode of the doors. With settings that cannot be read the host asks for keys, and every door answers 503."""
+    try:
+        return _settings().auth
+    except SettingsError:
+        return "keys"
+
+
+def level(entry: Entry) -> func.AuthLevel:
+    """What the host asks for at this route."""
+    if mode() == "easy-auth":
+        return func.AuthLevel.ANONYMOUS
+    return func.AuthLevel.ADMIN if entry.level == "admin" else func.AuthLevel.FUNCTION
+
+
+def serve(bp: func.Blueprint, name: str) -> Callable[[Handler], Handler]:
+    """Register a handler as the function `name` of routes.py, behind everything that doors share."""
+    entry = ENTRIES[name]
+
+    def register(handler: Handler) -> Handler:
+        async def run(req: func.HttpRequest) -> func.HttpResponse:
+            return await _run(req, entry, handler)
+
+        run.__name__ = handler.__name__
+        run.__doc__ = handler.__doc__
+        route = bp.route(route=entry.path, methods=list(entry.methods), auth_level=level(entry))
+        bp.function_name(entry.function)(route(run))
+        return handler
+
+    return register
+
+
+async def _run(req: func.HttpRequest, entry: Entry, handler: Handler) -> func.HttpResponse:
+    given = str(req.headers.get("x-request-id", ""))
+    request_id = given if _REQUEST_ID.match(given) else secrets.token_hex(16)
+    try:
+        caller = _caller(req, entry)
+        with _share().of(_counted_as(req, caller)):
+            _check_parameters(req, entry)
+            reply = await handler(Ask(req, entry, caller, await _body(req, entry), request_id))
+    except Exception as error:
+        reply = _of_error(error, entry, request_id)
+    return await _finished(req, reply, request_id)
+
+
+def _caller(req: func.HttpRequest, entry: Entry) -> Caller:
+    """Who asks; raises AccessError when it may not come in here."""
+    settings = _settings()
+    if mode() == "keys":
+        return ADMIN_KEY if entry.level == "admin" else FUNCTION_KEY  # the host has checked the key
+    caller = who(req.headers, settings, os.environ, time.time())
+    if not caller.roles & entry.roles:
+        wanted = " or ".join(sorted(entry.roles))
+        held = ", ".join(sorted(caller.roles)) or "none"
+        raise AccessError(
+            f"This needs the role {wanted}; {caller.name or caller.id} holds {held}.",
+            status=403,
+            remediation="Have the role assigned in the enterprise application of this app, and get a new token.",
+        )
+    return caller
+
+
+def _counted_as(req: func.HttpRequest, caller: Caller) -> str:
+    """Whose share a request is of: keys are shared by many, so there it is the address that the front end saw."""
+    if caller.kind != "key":
+        return caller.id
+    return str(req.headers.get("x-forwarded-for", "")).rpartition(",")[2].strip().rpartition(":")[0]
+
+
+def _check_parameters(req: func.HttpRequest, entry: Entry) -> None:
+    known = {spec.name for spec in entry.parameters}
+    for name in req.params:
+        if name not in known and name.lower() not in _PLATFORM:
+            listed = ", ".join(sorted(known)) or "none"
+            raise ParameterError(
+                f"{name[:40]!r} is not a parameter of this route.", remediation=f"Its parameters are: {listed}."
+            )
+
+
+async def _body(req: func.HttpRequest, entry: Entry) -> bytes:
+    """The body, unpacked. Raises Refusal for a media type or encoding that is not taken, TooLargeError."""
+    body = req.get_body()
+    if entry.method != "POST":
+        return b""
+    kind = str(req.headers.get("content-type", "")).partition(";")[0].strip().lower()
+    if body and kind not in _TYPES and not kind.endswith("+json"):
+        text = f"The body's media type is {kind[:80]!r}."
+        remedy = "Send JSON with the header Content-Type: application/json."
+        raise Refusal(problem(415, "media-type", "The media type is not taken", text, remedy))
+    coding = str(req.headers.get("content-encoding", "")).strip().lower()
+    if coding in ("", "identity"):
+        return body
+    if coding != "gzip":
+        text = f"The body's encoding is {coding[:80]!r}."
+        remedy = "Send the body plain, or with Content-Encoding: gzip."
+        raise Refusal(problem(415, "encoding", "The encoding is not taken", text, remedy, {"Accept-Encoding": "gzip"}))
+    if body[:2] != GZIP:
+        return body  # a front end has unpacked it on the way and left the header as it was
+    return await asyncio.to_thread(unpacked, body, _settings().unpacked_max)
+
+
+def _of_error(error: Exception, entry: Entry, request_id: str) -> Reply:
+    """What a handler raised as a problem. What nobody foresaw is a 500 without details; they are in the log."""
+    match error:
+        case Refusal():
+            return error.reply
+        case ParameterError():
+            return problem(400, "parameter", "The request is wrong", str(error), error.remediation)
+        case AccessError(status=401):
+            headers = {"WWW-Authenticate": "Bearer"}
+            return problem(401, "unauthenticated", "Who asks is not known", str(error), error.remediation, headers)
+        case AccessError():
+            return problem(403, "forbidden", "This caller may not do this", str(error), error.remediation)
+        case BusyError():
+            again = {"Retry-After": str(error.retry_after)}
+            text = f"One caller may not take everything: {error}."
+            return problem(429, "busy", "Too many requests", text, "Wait, and ask less often.", again)
+        case TooLargeError():
+            return problem(413, "too-large", "The body is too large", str(error), error.remediation)
+        case UnreadableError(remediation=remedy):
+            return problem(400, "unreadable", "The body cannot be read", str(error), remedy)
+        case IntakeError():
             return problem(400, "unreadable", "The body cannot be read", str(error), error.remediation)
-        except SettingsError as error:
+        case SettingsError():
             return problem(503, "settings", "The app is not configured", str(error), error.remediation)
-        except StorageError as error:
-            telemetry.log_event(_LOG, logging.ERROR, "http_storage", detail=str(error))
+        case StorageError():
+            telemetry.log_event(_LOG, logging.ERROR, "http_storage", detail=str(error), request=request_id)
             again = {"Retry-After": "10"}
             return problem(503, "storage", "Storage did not answer", str(error), error.remediation, again)
-        except Exception:
-            telemetry.log_event(_LOG, logging.ERROR, "http_error", exc_info=True, path=urlsplit(req.url).path)
-            return problem(500, "internal", "Something went wrong", "The app's log tells what.", "Try again later.")
+        case DefenderError() | IdentityError():
+            telemetry.log_event(_LOG, logging.WARNING, "http_defender", detail=str(error), request=request_id)
+            again = {"Retry-After": "10"}
+            return problem(
+                502, "defender", "Defender did not answer as it should", str(error), error.remediation, again
+            )
+    telemetry.log_event(_LOG, logging.ERROR, "http_error", exc_info=True, function=entry.function, request=request_id)
+    return problem(500, "internal", "Something went wrong", "The app's log tells what.", "Try again later.")
 
-    return guarded
+
+def common_headers(req: func.HttpRequest, request_id: str) -> dict[str, str]:
+    """Headers of every answer: request id, and CORS for the origins that the settings name."""
+    headers = {"X-Request-Id": request_id, "X-Content-Type-Options": "nosniff"}
+    origin = str(req.headers.get("origin", ""))
+    try:
+        origins = {text.strip().rstrip("/").lower() for text in _settings().cors_origins.split(",") if text.strip()}
+    except SettingsError:
+        origins = set()
+    if origins:
+        headers["Vary"] = "Origin"
+        if origin.lower() in origins:
+            headers["Access-Control-Allow-Origin"] = origin
+            headers["Access-Control-Expose-Headers"] = "ETag, Location, Retry-After, X-Request-Id"
+    return headers
+
+
+async def _finished(req: func.HttpRequest, reply: Reply, request_id: str) -> func.HttpResponse:
+    """The reply on its way out: ETag, packing, HEAD."""
+    headers = common_headers(req, request_id) | dict(reply.headers)
+    status, body = reply.status, reply.body
+    if req.method in ("GET", "HEAD") and status in (200, 202):
+        # Of the content, not of its packing: a weak one.
+        tag = f'W/"{hashlib.sha256(body).hexdigest()[:32]}"'
+        headers["ETag"] = tag
+        headers.setdefault("Cache-Control", "private, no-cache")
+        asked = {text.strip() for text in str(req.headers.get("if-none-match", "")).split(",")}
+        if tag in asked or tag.removeprefix("W/") in asked or "*" in asked:
+            return func.HttpResponse(None, status_code=304, headers=headers)
+    else:
+        headers.setdefault("Cache-Control", "no-store")
+    body, coding = await packed(body, str(req.headers.get("accept-encoding", "")))
+    vary = [headers["Vary"]] if "Vary" in headers else []
+    headers["Vary"] = ", ".join([*vary, "Accept", "Accept-Encoding"])
+    if coding:
+        headers["Content-Encoding"] = coding
+    content = b"" if req.method == "HEAD" else body
+    return func.HttpResponse(content, status_code=status, headers=headers, mimetype=reply.mimetype)

@@ -6,7 +6,7 @@ import asyncio
 
 import azure.functions as func
 
-from functions.http import answer, base, door, flag, number, problem
+from functions.http import Ask, Reply, answer, problem, serve
 from shared.ledger import ids
 from shared.ledger.submissions import Submission
 from shared.ledger.view import items_shown, submission_shown, verdicts_shown
@@ -14,23 +14,17 @@ from shared.relay import relay
 
 bp = func.Blueprint()
 
-_WAIT_MOST = 120
-_TOP = 100
-_TOP_MOST = 1000
 _POLL = 0.25
 _POLL_MOST = 3.0
 _RETRY_AFTER = "5"
 
 
-@bp.function_name("PostSubmission")
-@bp.route(route="submissions", methods=["POST"])
-@door
-async def post_submission(req: func.HttpRequest) -> func.HttpResponse:
+@serve(bp, "PostSubmission")
+async def post_submission(ask: Ask) -> Reply:
     """Take a submission. 202 while anything is pending, 200 when all is final; `?wait=` seconds, `?dry_run=true`."""
-    body = req.get_body()
-    wait = number(req, "wait", 0, _WAIT_MOST)
-    if not body:
-        if "content-length" not in req.headers:
+    wait = ask.number("wait")
+    if not ask.body:
+        if not ask.header("content-length"):
             return problem(
                 411,
                 "length-required",
@@ -40,34 +34,31 @@ async def post_submission(req: func.HttpRequest) -> func.HttpResponse:
             )
         return problem(400, "empty", "The body is empty", "There is nothing in it.", "Send at least one indicator.")
     app = relay().publishing
-    taken = await app.submitting.submit(body, caller="key", dry_run=flag(req, "dry_run"))
+    taken = await app.submitting.submit(ask.body, caller=ask.caller.id, dry_run=ask.flag("dry_run"))
     if not taken.id:
         return answer({"dryRun": True, **verdicts_shown(taken.items)})
-    link = f"{base(req)}/api/submissions/{taken.id}"
+    link = f"{ask.base}/api/submissions/{taken.id}"
     known = await _until_finished(taken.id, wait)
     shown = submission_shown(known) if known else {"id": taken.id}
     status, headers = _status(known, link)
     return answer({**shown, "link": link, **verdicts_shown(taken.items)}, status, headers)
 
 
-@bp.function_name("GetSubmission")
-@bp.route(route="submissions/{id}", methods=["GET"])
-@door
-async def get_submission(req: func.HttpRequest) -> func.HttpResponse:
+@serve(bp, "GetSubmission")
+async def get_submission(ask: Ask) -> Reply:
     """What became of a submission; its items by `?skip=` and `?top=`, of one state by `?state=`."""
-    name = req.route_params.get("id", "")
-    top = number(req, "top", _TOP, _TOP_MOST)
-    skip = number(req, "skip", 0, 10**6)
-    known = await _until_finished(name, number(req, "wait", 0, _WAIT_MOST)) if ids.is_submission(name) else None
-    if known is None:
+    name = ask.param("id")
+    top, skip = ask.number("top"), ask.number("skip")
+    known = await _until_finished(name, ask.number("wait")) if ids.is_submission(name) else None
+    if known is None or (ask.own_only and known.header.caller != ask.caller.id):
         return problem(
             404, "not-found", "No such submission", f"There is no submission {name[:60]!r}.", "Check the id."
         )
-    link = f"{base(req)}/api/submissions/{name}"
-    items, following = await items_shown(relay().publishing.parts, known, skip, top, req.params.get("state", ""))
+    link = f"{ask.base}/api/submissions/{name}"
+    items, following = await items_shown(relay().publishing.parts, known, skip, top, ask.text("state"))
     shown = {**submission_shown(known), "link": link, "items": items}
     if following is not None:
-        state = f"&state={req.params['state']}" if req.params.get("state") else ""
+        state = f"&state={ask.text('state')}" if ask.text("state") else ""
         shown["nextLink"] = f"{link}?skip={following}&top={top}{state}"
     status, headers = _status(known, link)
     return answer(shown, status, headers)

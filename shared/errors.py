@@ -5,13 +5,23 @@ RelayError
 ├── IntakeError              what was sent cannot be taken
 │   ├── UnreadableError      not one indicator can be read from it: kept whole as a dead letter
 │   └── TooLargeError        over a bound on bytes or items
+├── IdempotencyError         an Idempotency-Key does not do
+│   ├── KeyFormError         it is not written as one (400)
+│   ├── KeyReuseError        it was sent before with another body (422)
+│   └── KeyBusyError         its first request has not ended yet (409)
+├── AccessError              who asks is not known (401), or may not do this (403)
 ├── IdentityError            no token for Defender
 │   ├── VaultError           the secret cannot be read from Key Vault
 │   ├── TokenError           Entra ID refuses or does not answer
 │   └── RoleError            the token lacks the role the API asks for
+├── QuestionError            what was asked of Defender's list cannot be understood
+├── OrderError               an order to operate the app cannot be understood
+│   └── ConflictError        it cannot be carried out as things are
+├── BudgetError              the calls for looking are used up for now
 ├── StorageError             queue, table or blob did not do what was asked
 └── DefenderError            the indicators API did not do what was asked
     ├── NotSentError         nothing left this machine: the permit was late or no connection was made
+    │   └── PausedError      a person has paused the calls
     ├── ThrottledError       429
     ├── UnavailableError     5xx, timeout, reset, half an answer: may have been done or not
     ├── DeniedError          401, 403, 404, 405 or a whole answer that nobody knows
@@ -58,6 +68,36 @@ class TooLargeError(IntakeError):
     """A body or a list is over its bound."""
 
 
+class IdempotencyError(RelayError):
+    """An Idempotency-Key cannot be used so."""
+
+
+class KeyFormError(IdempotencyError):
+    """The header does not hold a key."""
+
+
+class KeyReuseError(IdempotencyError):
+    """The key stands for another body."""
+
+
+class KeyBusyError(IdempotencyError):
+    """The request that brought the key first has not ended yet. `retry_after` is in seconds, at least 1."""
+
+    retryable = True
+
+    def __init__(self, message: str, *, retry_after: float, remediation: str | None = None) -> None:
+        super().__init__(message, remediation=remediation)
+        self.retry_after = max(1.0, retry_after)
+
+
+class AccessError(RelayError):
+    """Who asks over HTTP is not known (`status` 401), or may not do this (403)."""
+
+    def __init__(self, message: str, *, status: int, remediation: str | None = None) -> None:
+        super().__init__(message, remediation=remediation)
+        self.status = status
+
+
 class IdentityError(RelayError):
     """No token for Defender can be had."""
 
@@ -87,6 +127,33 @@ class RoleError(IdentityError):
     """The token was issued but carries no role that the indicators API accepts."""
 
 
+class QuestionError(RelayError):
+    """A question about indicators cannot be understood: the value, the type, the action or the place to go on from."""
+
+
+class BudgetError(RelayError):
+    """There is no call left for this now. `retry_after` is in seconds, at least 1."""
+
+    retryable = True
+
+    def __init__(self, message: str, *, retry_after: float, remediation: str | None = None) -> None:
+        super().__init__(message, remediation=remediation)
+        self.retry_after = max(1.0, retry_after)
+
+
+class OrderError(RelayError):
+    """An order to operate the app (pause, replay, discard) cannot be understood."""
+
+
+class ConflictError(OrderError):
+    """An order cannot be carried out as things are. `kind` is a short code; `retry_after` in seconds, 0: never."""
+
+    def __init__(self, message: str, *, kind: str, retry_after: float = 0.0, remediation: str | None = None) -> None:
+        super().__init__(message, remediation=remediation)
+        self.kind = kind
+        self.retry_after = retry_after
+
+
 class StorageError(RelayError):
     """Queue, table or blob storage did not do what was asked."""
 
@@ -105,6 +172,10 @@ class DefenderError(RelayError):
 
 class NotSentError(DefenderError):
     """Nothing was sent: the permit was too old or no connection could be made."""
+
+
+class PausedError(NotSentError):
+    """Nothing was sent, and nothing was tried: a person has paused the calls (see publishing/pause.py)."""
 
 
 class ThrottledError(DefenderError):

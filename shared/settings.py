@@ -18,6 +18,7 @@ PREFIX = "RELAY_"
 
 Cloud = Literal["commercial", "gcc", "gcc-high", "dod"]
 CredentialKind = Literal["secret", "federated", "managed-identity"]
+AuthKind = Literal["keys", "easy-auth"]
 
 
 def _setting(default: Any, meaning: str) -> Any:
@@ -56,6 +57,19 @@ class Settings:
     token_resource: str = _setting("", "Resource the token is for, when it is not the cloud's own.")
     defender_url: str = _setting("", "Base URL of the API (such as a regional host), when it is not the cloud's own.")
 
+    # Doors
+    auth: AuthKind = _setting(
+        "keys",
+        "Who may call over HTTP: `keys` (a function key submits and reads, the admin key operates) or `easy-auth` (App "
+        "Service authentication checks the caller's token, and the app its roles).",
+    )
+    auth_client_id: str = _setting("", "Client id of the API's Entra app: the audience callers ask tokens for.")
+    auth_tenant_id: str = _setting("", "Tenant of the callers, when it is not RELAY_TENANT_ID.")
+    cors_origins: str = _setting("", "Origins (https://host, commas between) whose browser pages may call the app.")
+    caller_at_once: int = _setting(32, "Requests of one caller at a time, in one instance.")
+    caller_rate: tuple[Limit, ...] = _setting((Limit(3000, 60.0),), "Requests of one caller, in one instance.")
+    unpacked_max: int = _setting(10 * 1024 * 1024, "What a compressed HTTP body may unpack to, in bytes.")
+
     # Intake
     default_action: str = _setting("Audit", "Action of an indicator that names none.")
     default_severity: str = _setting("Informational", "Severity of an indicator that names none.")
@@ -75,6 +89,10 @@ class Settings:
     max_items: int = _setting(15_000, "Most items in one submission.")
     max_body_bytes: int = _setting(10 * 1024 * 1024, "Largest HTTP body in bytes.")
 
+    key_resume_after: float = _setting(
+        120.0, "A request with an Idempotency-Key that has not ended by then is resumed by the next one with the key."
+    )
+
     # Calls
     limit_import: tuple[Limit, ...] = _setting((Limit(30, 63.0),), "Budget of import calls, shared by all workers.")
     limit_suspect: tuple[Limit, ...] = _setting((Limit(8, 63.0),), "Share of it for items under suspicion.")
@@ -83,6 +101,10 @@ class Settings:
     limit_batch_delete: tuple[Limit, ...] = _setting(
         (Limit(30, 63.0), Limit(1500, 3603.0)), "Budget of batch delete calls."
     )
+    limit_look: tuple[Limit, ...] = _setting(
+        (Limit(30, 63.0), Limit(500, 3603.0)), "Share of the list calls for looking: GET /api/indicators and /api/capacity."
+    )
+    tenant_max: int = _setting(15_000, "Indicators a tenant may hold; /api/capacity counts against it.")
     call_size: int = _setting(500, "Indicators in one import call; the service takes 500.")
     call_timeout: float = _setting(25.0, "Time limit of one call.")
     call_latest_start: float = _setting(60.0, "No call starts later than this after its oldest invocation began.")
@@ -109,6 +131,7 @@ class Settings:
     keep_outcomes_days: float = _setting(90.0, "Submissions and outcomes are kept so long.")
     keep_intents_days: float = _setting(90.0, "Intents are kept so long after expiry or retraction.")
     keep_permits_days: float = _setting(2.0, "Permits are kept so long.")
+    keep_keys_days: float = _setting(7.0, "An Idempotency-Key stands for its submission so long.")
 
     # Telling
     log_level: str = _setting("INFO", "Level of the relay's own log lines.")

@@ -11,6 +11,7 @@ from typing import Any
 
 import pytest
 
+from functions.routes import TABLE
 from local.processes import plain_environment
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -53,11 +54,8 @@ def test_every_function_is_there_with_its_trigger(loaded: Any) -> None:
     triggers = {name: next(b for b in bindings if b["type"].endswith("rigger")) for name, bindings in functions.items()}
     assert {name: trigger["type"] for name, trigger in triggers.items()} == {
         "Publish": "queueTrigger",
-        "PostSubmission": "httpTrigger",
-        "GetSubmission": "httpTrigger",
-        "GetDeadLetters": "httpTrigger",
-        "ReplayDeadLetter": "httpTrigger",
-        "GetHealth": "httpTrigger",
+        **{entry.function: "httpTrigger" for entry in TABLE},
+        "Other": "httpTrigger",
         "Sweep": "timerTrigger",
         "Poison": "timerTrigger",
         "Heartbeat": "timerTrigger",
@@ -75,8 +73,13 @@ def test_operations_need_the_admin_key_and_the_rest_a_function_key(loaded: Any) 
         for binding in bindings
         if binding["type"] == "httpTrigger"
     }
-    assert levels.pop("ReplayDeadLetter") == "admin"
-    assert set(levels.values()) == {"function"}
+    assert levels.pop("Other") == "anonymous"
+    admin = {name for name, level in levels.items() if level == "admin"}
+    assert admin >= {"ReplayDeadLetter"}
+    assert {levels[name] for name in levels.keys() - admin} == {"function"}
+    for entry in TABLE:
+        assert levels[entry.function] == entry.level
+        assert entry.level == "admin" or entry.method == "GET" or entry.function == "PostSubmission"
 
 
 def test_p19_loading_needs_no_service_and_imports_no_heavy_sdk(loaded: Any) -> None:

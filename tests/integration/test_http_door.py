@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import http.client
 import json
+import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -168,6 +169,7 @@ def test_dead_letters_are_listed_whole_and_replayed_once(app: App, tmp_path: Pat
         letters = app.get("dead-letters").json()["deadLetters"]
         if letters:
             break
+        time.sleep(0.25)
     else:
         raise AssertionError("no dead letter came")
     assert letters[0]["kind"] == "raw" and letters[0]["bytes"] == 8 and letters[0]["state"] == "open"

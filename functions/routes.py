@@ -1,0 +1,125 @@
+"""Every route with who may call it: one table, as data. A route exists by being here.
+
+`level` is the key that the host asks for in key mode; in Easy Auth mode the host lets everything in, and the caller
+needs one of `roles`. OpenAPI (functions/openapi.py) and docs/http-api.md are held to this table.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from typing import Literal
+
+from shared.identity.caller import Role
+
+Method = Literal["GET", "POST", "DELETE"]
+Level = Literal["function", "admin"]
+Kind = Literal["number", "flag", "text", "choice"]
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class Parameter:
+    """A query parameter: `default` and `most` of a number, `choices` of a choice (the first is the default)."""
+
+    name: str
+    kind: Kind
+    meaning: str
+    default: int = 0
+    most: int = 0
+    choices: tuple[str, ...] = ()
+    longest: int = 2_000
+    example: str = ""
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class Entry:
+    """One route.
+
+    roles: any one of them opens it; own: with Submissions.Write alone the caller sees what it submitted, nothing else.
+    answers: the statuses of success.
+    """
+
+    function: str
+    method: Method
+    path: str
+    level: Level
+    roles: frozenset[Role]
+    summary: str
+    parameters: tuple[Parameter, ...] = ()
+    own: bool = False
+    body: str = ""
+    answers: tuple[int, ...] = (200,)
+
+    @property
+    def methods(self) -> tuple[str, ...]:
+        """The methods that the function is registered for."""
+        return ("GET", "HEAD") if self.method == "GET" else (self.method,)
+
+
+_LOOK = frozenset({Role.READ, Role.OPERATE})
+_ANY_SUBMISSION = frozenset({Role.READ, Role.OPERATE, Role.SUBMIT})
+_OPERATE = frozenset({Role.OPERATE})
+
+WAIT = Parameter("wait", "number", "Seconds to wait for the end.", 0, 120)
+SKIP = Parameter("skip", "number", "Items to leave out at the beginning.", 0, 1_000_000)
+TOP = Parameter("top", "number", "Items in one answer.", 100, 1_000)
+
+TABLE: tuple[Entry, ...] = (
+    Entry(
+        "PostSubmission",
+        "POST",
+        "submissions",
+        "function",
+        frozenset({Role.SUBMIT}),
+        "Submit indicators.",
+        (WAIT, Parameter("dry_run", "flag", "Give the verdicts; store and send nothing.")),
+        body="native",
+        answers=(200, 202),
+    ),
+    Entry(
+        "GetSubmission",
+        "GET",
+        "submissions/{id}",
+        "function",
+        _ANY_SUBMISSION,
+        "What became of a submission.",
+        (
+            WAIT,
+            SKIP,
+            TOP,
+            Parameter("state", "text", "Only items in this state.", longest=20),
+        ),
+        own=True,
+        answers=(200, 202),
+    ),
+    Entry(
+        "GetDeadLetters", "GET", "dead-letters", "function", _OPERATE, "The dead letters, newest first.", (SKIP, TOP)
+    ),
+    Entry(
+        "ReplayDeadLetter",
+        "POST",
+        "dead-letters/{id}/replay",
+        "admin",
+        _OPERATE,
+        "Replay a dead letter as a new submission.",
+        answers=(202,),
+    ),
+    Entry(
+        "GetHealth", "GET", "health", "function", _LOOK, "Whether everything the app needs is there.", answers=(200,)
+    ),
+)
+
+ENTRIES = {entry.function: entry for entry in TABLE}
+
+
+def matching(path: str) -> list[Entry]:
+    """The routes at this path (without the prefix), whatever their method."""
+    pieces = path.strip("/").split("/")
+    found = []
+    for entry in TABLE:
+        wanted = entry.path.split("/")
+        if len(wanted) == len(pieces) and all(
+            piece if part.startswith("{") else piece.lower() == part for part, piece in zip(wanted, pieces, strict=True)
+        ):
+            found.append(entry)
+    literal = [entry for entry in found if "{" not in entry.path]
+    return literal or found
