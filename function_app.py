@@ -4,6 +4,7 @@ import azure.functions as func
 
 from functions.dead_letters import bp as dead_letters
 from functions.health import bp as health
+from functions.openapi import bp as openapi
 from functions.other import bp as other
 from functions.publish import bp as publish
 from functions.start import begin
@@ -13,5 +14,5 @@ from functions.timers import bp as timers
 begin()
 
 app = func.FunctionApp(http_auth_level=func.AuthLevel.FUNCTION)
-for blueprint in (publish, submissions, dead_letters, health, timers, other):
+for blueprint in (publish, submissions, dead_letters, health, timers, openapi, other):
     app.register_functions(blueprint)

@@ -35,7 +35,8 @@ class Entry:
     """One route.
 
     roles: any one of them opens it; own: with Submissions.Write alone the caller sees what it submitted, nothing else.
-    answers: the statuses of success.
+    body, shows: names of the schemas (functions/schemas.py) of what is sent and answered; answers: the statuses of
+    success.
     """
 
     function: str
@@ -48,6 +49,7 @@ class Entry:
     own: bool = False
     body: str = ""
     answers: tuple[int, ...] = (200,)
+    shows: str = ""
 
     @property
     def methods(self) -> tuple[str, ...]:
@@ -72,8 +74,9 @@ TABLE: tuple[Entry, ...] = (
         frozenset({Role.SUBMIT}),
         "Submit indicators.",
         (WAIT, Parameter("dry_run", "flag", "Give the verdicts; store and send nothing.")),
-        body="native",
+        body="NativeMessage",
         answers=(200, 202),
+        shows="Taken",
     ),
     Entry(
         "GetSubmission",
@@ -90,6 +93,7 @@ TABLE: tuple[Entry, ...] = (
         ),
         own=True,
         answers=(200, 202),
+        shows="Submission",
     ),
     Entry(
         "GetDeadLetters", "GET", "dead-letters", "function", _OPERATE, "The dead letters, newest first.", (SKIP, TOP)
@@ -104,8 +108,9 @@ TABLE: tuple[Entry, ...] = (
         answers=(202,),
     ),
     Entry(
-        "GetHealth", "GET", "health", "function", _LOOK, "Whether everything the app needs is there.", answers=(200,)
+        "GetHealth", "GET", "health", "function", _LOOK, "Whether everything the app needs is there.", shows="Health"
     ),
+    Entry("GetOpenApi", "GET", "openapi.json", "function", frozenset(Role), "This API as OpenAPI 3.0."),
 )
 
 ENTRIES = {entry.function: entry for entry in TABLE}

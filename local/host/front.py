@@ -83,7 +83,7 @@ class FrontEnd:
         app = web.Application(client_max_size=_BODY_MAX, middlewares=before)
         app.router.add_post("/admin/functions/{name}", self._run_one)
         app.router.add_get("/admin/host/status", self._tell)
-        app.router.add_route("*", "/{rest:.*}", self._serve)
+        app.router.add_route("*", r"/{rest:[\s\S]*}", self._serve)
         return app
 
     async def _serve(self, request: web.Request) -> web.StreamResponse:

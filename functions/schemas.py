@@ -1,0 +1,158 @@
+"""What travels over HTTP, as schemas of OpenAPI 3.0: the native message from the model, the answers as they are shown.
+
+tests/integration/test_openapi.py holds every answer of the running app to them.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+from shared.indicators.model import Action, IndicatorType
+from shared.intake.schema import schema
+from shared.ledger.outcomes import State
+
+Schema = dict[str, Any]
+
+_TEXT: Schema = {"type": "string"}
+_COUNT: Schema = {"type": "integer", "minimum": 0}
+_TIME: Schema = {"type": "string", "format": "date-time", "description": "UTC."}
+_FLAG: Schema = {"type": "boolean"}
+
+
+def _ref(name: str) -> Schema:
+    return {"$ref": f"#/components/schemas/{name}"}
+
+
+def _list(of: Schema) -> Schema:
+    return {"type": "array", "items": of}
+
+
+def _object(required: dict[str, Schema], optional: dict[str, Schema] | None = None, text: str = "") -> Schema:
+    made: Schema = {"type": "object", "properties": {**required, **(optional or {})}}
+    if required:
+        made["required"] = list(required)
+    if text:
+        made["description"] = text
+    return made
+
+
+def _native() -> dict[str, Schema]:
+    """The native message's JSON Schema as OpenAPI 3.0 has it, by component name."""
+    whole = schema()
+    definitions = {f"Native{name.capitalize()}": _older(value) for name, value in whole["$defs"].items()}
+    variants = [_ref(f"Native{name.capitalize()}") for name in ("batch", "single", "list")]
+    return {"NativeMessage": {"oneOf": variants, "description": "docs/queue-contract.md describes it."}, **definitions}
+
+
+def _older(value: Any) -> Any:
+    """A JSON Schema of 2020-12 in the dialect of OpenAPI 3.0: no lists of types, no patterns of names."""
+    if isinstance(value, list):
+        return [_older(entry) for entry in value]
+    if not isinstance(value, dict):
+        return value
+    made: Schema = {}
+    kinds: list[str] = []
+    for key, entry in value.items():
+        match key:
+            case "$ref":
+                made["$ref"] = "#/components/schemas/Native" + entry.rpartition("/")[2].capitalize()
+            case "properties":
+                made["properties"] = {name: _older(inner) for name, inner in entry.items()}
+            case "type" if isinstance(entry, list):
+                kinds = [kind for kind in entry if kind != "null"]
+                if "null" in entry:
+                    made["nullable"] = True
+            case "enum":
+                made["enum"] = entry
+                if None in entry:
+                    made["nullable"] = True
+            case "examples":
+                made["example"] = entry[0]
+            case "patternProperties":
+                pass
+            case "additionalProperties" if "patternProperties" in value:
+                pass  # names that begin with x- are the sender's own
+            case _:
+                made[key] = _older(entry)
+    if len(kinds) == 1:
+        made["type"] = kinds[0]
+    elif kinds:
+        limits = {
+            "string": ("maxLength", "minLength", "pattern"),
+            "array": ("items", "maxItems"),
+            "integer": ("minimum", "maximum"),
+        }
+        own = {name: made.pop(name) for names in limits.values() for name in names if name in made}
+        made["anyOf"] = [
+            {"type": kind, **{name: own[name] for name in limits.get(kind, ()) if name in own}} for kind in kinds
+        ]
+    return made
+
+
+_STATES = [state.value for state in State]
+_INDICATOR_TYPES = [kind.value for kind in IndicatorType]
+_ACTIONS = [action.value for action in Action]
+
+_COUNTS = _object(
+    {name: _COUNT for name in ("submitted", *_STATES)},
+    text="submitted = accepted + unchanged + superseded + rejected + held + deferred + pending, at any moment.",
+)
+_SUBMISSION = {
+    "id": _TEXT,
+    "state": {"type": "string", "enum": ["finished", "in_progress"]},
+    "text": {"type": "string", "description": "The counts in plain words."},
+    "counts": _ref("Counts"),
+    "reasons": {"type": "object", "additionalProperties": _COUNT, "description": "Rejected items by reason."},
+    "intentAt": _TIME,
+    "door": {"type": "string", "enum": ["http", "queue"]},
+    "link": _TEXT,
+}
+_SUBMISSION_MORE = {
+    "source": _TEXT,
+    "incident": _TEXT,
+    "correlationId": _TEXT,
+    "caller": _TEXT,
+    "callerName": _TEXT,
+    "replayOf": _TEXT,
+    "undoOf": _TEXT,
+    "undoneBy": _list(_TEXT),
+    "paused": _ref("Paused"),
+}
+_VERDICT = _object(
+    {"ordinal": _COUNT, "verdict": {"type": "string", "enum": ["taken", "rejected"]}, "value": _TEXT},
+    {"type": _TEXT, "action": _TEXT, "reason": _TEXT, "text": _TEXT, "notes": _list(_TEXT)},
+    "The door's verdict. Taken: it goes on its way; it does not say that Defender has it.",
+)
+_VERDICTS = {
+    "verdicts": _object({name: _COUNT for name in ("submitted", "taken", "rejected")}),
+    "items": _list(_ref("Verdict")),
+}
+_ITEM = _object(
+    {"ordinal": _COUNT, "value": _TEXT, "state": {"type": "string", "enum": _STATES}, "text": _TEXT},
+    {"type": _TEXT, "action": _TEXT, "reason": _TEXT, "notes": _list(_TEXT)},
+)
+
+SCHEMAS: dict[str, Schema] = {
+    **_native(),
+    "Problem": _object(
+        {"type": _TEXT, "title": _TEXT, "status": {"type": "integer"}, "detail": _TEXT},
+        {"remedy": _TEXT},
+        "RFC 9457, with what the caller can do.",
+    ),
+    "Counts": _COUNTS,
+    "Verdict": _VERDICT,
+    "Item": _ITEM,
+    "Paused": _object({"since": _TIME, "by": _TEXT, "reason": _TEXT}, {"until": _TIME}),
+    "Taken": {
+        "oneOf": [_ref("TakenSubmission"), _ref("DryRun")],
+    },
+    "TakenSubmission": _object({**_SUBMISSION, **_VERDICTS}, _SUBMISSION_MORE),
+    "DryRun": _object({"dryRun": _FLAG, **_VERDICTS}),
+    "Submission": _object({**_SUBMISSION, "items": _list(_ref("Item"))}, {**_SUBMISSION_MORE, "nextLink": _TEXT}),
+    "Health": _object(
+        {
+            "status": {"type": "string"},
+            "checks": _list(_object({"name": _TEXT, "ok": _FLAG, "detail": _TEXT, "remedy": _TEXT})),
+        }
+    ),
+}
