@@ -9,7 +9,7 @@ from contextlib import contextmanager
 
 from shared.settings import Limit
 
-_CALLERS = 2_000  # remembered at a time; the one that has not called for the longest goes first
+_CALLERS = 500  # remembered at a time; the one that has not called for the longest goes first
 
 
 class BusyError(Exception):
@@ -42,10 +42,14 @@ class Share:
         longest = max((limit.seconds for limit in self._limits), default=0.0)
         while starts and starts[0] <= now - longest:
             starts.popleft()
-        for limit in self._limits:
-            if len(starts) >= limit.calls and starts[-limit.calls] > now - limit.seconds:
-                wait = starts[-limit.calls] + limit.seconds - now
-                raise BusyError(f"more than {limit.calls} requests in {limit.seconds:g} s", int(wait) + 1)
+        full = [
+            (starts[-limit.calls] + limit.seconds - now, limit)
+            for limit in self._limits
+            if len(starts) >= limit.calls and starts[-limit.calls] > now - limit.seconds
+        ]
+        if full:
+            wait, limit = max(full, key=lambda pair: pair[0])
+            raise BusyError(f"more than {limit.calls} requests in {limit.seconds:g} s", int(wait) + 1)
         starts.append(now)
         while len(self._starts) > _CALLERS:
             self._starts.popitem(last=False)

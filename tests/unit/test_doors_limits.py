@@ -1,0 +1,72 @@
+"""One caller's share: so many at a time, so many in a window, whatever the others do."""
+
+from __future__ import annotations
+
+from contextlib import ExitStack
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from functions.limits import BusyError, Share
+from shared.settings import Limit
+
+
+class Clock:
+    def __init__(self) -> None:
+        self.now = 100.0
+
+    def __call__(self) -> float:
+        return self.now
+
+
+def test_so_many_at_a_time_and_the_others_unharmed() -> None:
+    share = Share(2, ())
+    with ExitStack() as stack:
+        for _ in range(2):
+            stack.enter_context(share.of("greedy"))
+        with pytest.raises(BusyError) as refused, share.of("greedy"):
+            pass
+        assert refused.value.retry_after == 1
+        with share.of("modest"):
+            pass
+    with share.of("greedy"):
+        pass
+
+
+def test_a_place_is_given_back_when_the_request_fails() -> None:
+    share = Share(1, ())
+    for _ in range(3):
+        with pytest.raises(RuntimeError), share.of("a"):
+            raise RuntimeError
+
+
+@given(st.lists(st.tuples(st.floats(0, 3), st.sampled_from("ab")), max_size=60))
+def test_no_window_holds_more_than_its_limit(steps: list[tuple[float, str]]) -> None:
+    clock = Clock()
+    limits = (Limit(3, 5.0), Limit(5, 20.0))
+    share = Share(10, limits, clock)
+    starts: dict[str, list[float]] = {"a": [], "b": []}
+    for pause, caller in steps:
+        clock.now += pause
+        try:
+            with share.of(caller):
+                starts[caller].append(clock.now)
+        except BusyError as error:
+            assert error.retry_after >= 1
+            # It was refused for a reason: one of the windows is full.
+            assert any(sum(t > clock.now - limit.seconds for t in starts[caller]) >= limit.calls for limit in limits)
+            clock.now += error.retry_after
+            with share.of(caller):
+                starts[caller].append(clock.now)
+        for limit in limits:
+            times = starts[caller]
+            assert all(sum(end - limit.seconds < t <= end for t in times) <= limit.calls for end in times)
+
+
+def test_callers_without_number_cost_no_memory_without_bound() -> None:
+    share = Share(1, (Limit(1, 60.0),))
+    for number in range(5_000):
+        with share.of(f"app:{number}"):
+            pass
+    assert len(share._starts) <= 500 and not share._busy
