@@ -14,6 +14,9 @@ from typing import Any
 from shared.ledger import packing
 from shared.storage.protocols import Row
 
+# What is said of an accepted item, where there is nothing more to say.
+ACCEPTED = "Accepted by Defender. Devices follow within hours, or days for some types."
+
 
 class State(StrEnum):
     """Where an item is. The first four are final."""

@@ -5,21 +5,30 @@ from __future__ import annotations
 import asyncio
 import logging
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from concurrent.futures import Executor
 from typing import Any
 
 from shared import telemetry
-from shared.defender.answers import ImportResult
-from shared.defender.client import DefenderClient
+from shared.defender.answers import ImportResult, Keep
+from shared.defender.client import DefenderClient, Page
 from shared.errors import DefenderError, RelayError, ThrottledError
 from shared.identity.tokens import Token, TokenSource
+from shared.looking.ports import Sees, Who
+from shared.publishing.ports import Held
 
 _LEVELS = {"batch_refused": logging.WARNING, "call_failed": logging.WARNING, "abandoned_part": logging.WARNING}
 
 
+_HELD = ("id", "indicatorType", "indicatorValue", "action", "createdBy")
+
+
+def _kept(row: dict[str, Any]) -> dict[str, Any]:
+    return {name: row.get(name) for name in _HELD}
+
+
 class PooledDefender:
-    """shared.publishing.ports.Defender over the blocking client."""
+    """shared.publishing.ports.Defender and shared.looking.ports.Lister over the blocking client."""
 
     def __init__(self, client: DefenderClient[Token], tokens: TokenSource, pool: Executor) -> None:
         self._client = client
@@ -48,18 +57,33 @@ class PooledDefender:
         until = time.monotonic() + within
         return await self._run("import", lambda: self._client.import_indicators(payloads, not_after=until))
 
-    async def ours(self, kind: str, value: str, *, within: float) -> list[tuple[str, str]]:
-        """See Defender. With Ti.ReadWrite.All the list holds everyone's: only what this app created is ours."""
+    async def held(self, kind: str, value: str, *, within: float) -> list[Held]:
+        """See Defender. With Ti.ReadWrite.All that is everyone's, with Ti.ReadWrite what this app created."""
+        until = time.monotonic() + within
+        return await self._run("list", lambda: self._held(self._client.by_value(kind, value, not_after=until)))
+
+    async def all_held(self, cursor: str | None, *, within: float) -> tuple[list[Held], str | None]:
+        """See Defender."""
         until = time.monotonic() + within
 
-        def work() -> list[tuple[str, str]]:
-            rows = self._client.by_value(kind, value, not_after=until)
-            mine = self._tokens.get().app_id.casefold()
-            return [
-                (str(row["action"]), str(row["id"])) for row in rows if str(row.get("createdBy", "")).casefold() == mine
-            ]
+        def work() -> tuple[list[Held], str | None]:
+            page = self._client.list_page(cursor=cursor, keep=_kept, not_after=until)
+            return self._held(page.rows), page.cursor
 
         return await self._run("list", work)
+
+    def _held(self, rows: Iterable[dict[str, Any]]) -> list[Held]:
+        mine = self._tokens.get().app_id.casefold()
+        return [
+            Held(
+                str(row.get("indicatorType")),
+                str(row.get("indicatorValue")),
+                str(row.get("action")),
+                str(row["id"]),
+                str(row.get("createdBy") or "").casefold() == mine,
+            )
+            for row in rows
+        ]
 
     async def delete(self, id_: str, *, within: float) -> None:
         """See Defender."""
@@ -70,6 +94,27 @@ class PooledDefender:
         """See Defender."""
         until = time.monotonic() + within
         await self._run("batch_delete", lambda: self._client.batch_delete(ids, not_after=until))
+
+    async def who(self) -> Who:
+        """See shared.looking.ports.Lister."""
+
+        def work() -> Who:
+            token = self._tokens.get()
+            sees: Sees = "everyone" if "Ti.ReadWrite.All" in token.roles else "own"
+            return Who(token.app_id, sees if token.readable else "unknown")
+
+        return await self.run(work)
+
+    async def list_page(self, filter: str | None, top: int, skip: int, keep: Keep | None, *, within: float) -> Page:
+        """See shared.looking.ports.Lister."""
+        until = time.monotonic() + within
+        return await self._run(
+            "list", lambda: self._client.list_page(filter, top, skip=skip, keep=keep, not_after=until)
+        )
+
+    async def run[T](self, work: Callable[[], T]) -> T:
+        """See shared.looking.ports.Lister."""
+        return await asyncio.get_running_loop().run_in_executor(self._pool, work)
 
     async def probe(self, *, within: float) -> None:
         """One cheap authorised call."""

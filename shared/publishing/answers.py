@@ -6,8 +6,8 @@ import asyncio
 import dataclasses
 from collections.abc import Sequence
 
-from shared.errors import RelayError
-from shared.ledger.outcomes import Outcome, State
+from shared.errors import PausedError, RelayError
+from shared.ledger.outcomes import ACCEPTED, Outcome, State
 from shared.ledger.parts import PartItem, PartKind
 from shared.publishing import failures
 from shared.publishing.budget import GRACE, Budget, Permit
@@ -46,6 +46,8 @@ class Ready:
         """Outcomes of those a newer intent has replaced: the older ones, or everyone when the newest is not ours."""
         newest = self.staged.head.item
         text = f"A newer intent stands for this value: {newest.action}, submission {newest.submission}."
+        if self.lead.item.indicator is None and not self.staged.ours:
+            text += " It was left alone."
         entries = self.older if self.staged.ours else self.everyone()
         return [(entry, outcome(entry.item, State.SUPERSEDED, "newer_intent", text)) for entry in entries]
 
@@ -127,12 +129,12 @@ class Answers:
             await self._control.remember(max((ready.lead.item for ready, _ in accepted), key=_lifetime))
         finals: list[tuple[Entry, Outcome]] = []
         again: list[tuple[Entry, Again]] = []
-        retired = await self._retire([ready for ready, _ in accepted])
+        retired, others = await self._retire([ready for ready, _ in accepted])
         for ready, _ in accepted:
             trouble = retired.get(id(ready))
             for entry in ready.senders():
                 if trouble is None:
-                    finals.append((entry, outcome(entry.item, State.ACCEPTED)))
+                    finals.append((entry, outcome(entry.item, State.ACCEPTED, text=others.get(id(ready), ""))))
                 else:
                     again.append((entry, trouble))
         for ready, verdict in answered:
@@ -146,7 +148,7 @@ class Answers:
             elif isinstance(verdict, Suspect):
                 raise AssertionError("a suspect is not concluded")
         await self._hold(again)
-        await self._settler.settle(finals, self._deferrals(again, kind), call=call)
+        await self._settler.settle(finals, await self._deferrals(again, kind), call=call)
 
     async def _hold(self, again: Sequence[tuple[Entry, Again]]) -> None:
         throttled = [verdict.delay or 1.0 for _, verdict in again if verdict.reason == "throttled"]
@@ -154,36 +156,40 @@ class Answers:
             until = self._clock.now() + max(throttled)
             await self._imports.hold(until, "Defender answered 429")
 
-    def _deferrals(self, again: Sequence[tuple[Entry, Again]], kind: PartKind) -> list[Deferral]:
+    async def _deferrals(self, again: Sequence[tuple[Entry, Again]], kind: PartKind) -> list[Deferral]:
         groups: dict[Again, list[Entry]] = {}
         for entry, verdict in again:
             groups.setdefault(verdict, []).append(entry)
         for verdict, entries in groups.items():
             if verdict.alarm and verdict.reason == failures.TENANT_FULL:
                 self._tell.alarm(verdict.reason, f"{len(entries)} items wait. {verdict.text}")
-        return [
-            Deferral(
-                entries,
-                self._settler.retry_delay(entries, verdict.delay),
-                verdict.reason,
-                verdict.text,
-                sent=verdict.sent,
-                kind=kind,
+        deferrals = []
+        for verdict, entries in groups.items():
+            delay, failed = await self._settler.delay(entries, verdict)
+            deferrals.append(
+                Deferral(entries, delay, verdict.reason, verdict.text, failed=failed, sent=verdict.sent, kind=kind)
             )
-            for verdict, entries in groups.items()
-        ]
+        return deferrals
 
-    async def _retire(self, accepted: Sequence[Ready]) -> dict[int, Again]:
-        """Delete what the accepted intents have replaced; what could not be done is to be tried again, by ready."""
+    async def _retire(self, accepted: Sequence[Ready]) -> tuple[dict[int, Again], dict[int, str]]:
+        """Delete what the accepted intents have replaced.
+
+        Returns, by ready, what could not be done and is to be tried again, and what is to be said of others' ones.
+        """
         troubles: dict[int, Again] = {}
+        others: dict[int, str] = {}
         changed = [ready for ready in accepted if ready.staged.ours and len(ready.staged.head.landed) > 1]
         if not changed:
-            return troubles
+            return troubles, others
         age = asyncio.get_running_loop().time() - min(ready.lead.began for ready in changed)
         patience = min(max(_RETIRE_UNTIL - age, _RETIRE_LEAST), _RETIRE_MOST)
         results = await self._retirer.retire([ready.staged.head for ready in changed], patience)
-        for ready, error in zip(changed, results, strict=True):
-            if error is not None:
+        for ready, retired in zip(changed, results, strict=True):
+            if retired.others:
+                actions = ", ".join(retired.others)
+                others[id(ready)] = f"{ACCEPTED} Somebody else's indicator of the same value was left: {actions}."
+            if (error := retired.error) is not None:
                 text = f"Accepted, but the former action could not be removed yet: {error}"
-                troubles[id(ready)] = Again("retiring", text, sent=True)
-        return troubles
+                reason = failures.PAUSED if isinstance(error, PausedError) else "retiring"
+                troubles[id(ready)] = Again(reason, text, sent=True)
+        return troubles, others

@@ -3,9 +3,19 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any, Protocol
+from typing import Any, NamedTuple, Protocol
 
 from shared.publishing.failures import Result
+
+
+class Held(NamedTuple):
+    """An indicator at Defender, and whether this app created it."""
+
+    kind: str
+    value: str
+    action: str
+    id: str
+    ours: bool
 
 
 class Defender(Protocol):
@@ -19,8 +29,12 @@ class Defender(Protocol):
         """One import call; NotSentError when it could not be on the wire `within` seconds from now."""
         ...
 
-    async def ours(self, kind: str, value: str, *, within: float) -> list[tuple[str, str]]:
-        """(action, id) of what this app created and Defender holds for a type and value; one list call."""
+    async def held(self, kind: str, value: str, *, within: float) -> Sequence[Held]:
+        """What Defender holds for a type and value, as far as this app may see it; one list call."""
+        ...
+
+    async def all_held(self, cursor: str | None, *, within: float) -> tuple[Sequence[Held], str | None]:
+        """A page of everything, from the beginning or where `cursor` says, and the next cursor; one list call."""
         ...
 
     async def delete(self, id_: str, *, within: float) -> None:

@@ -4,19 +4,20 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+from shared.errors import NotSentError
 from shared.ledger.outcomes import Outcome, State
 from shared.publishing import failures
 from shared.publishing.answers import gather, stage
 from shared.publishing.failures import Again
 from shared.publishing.order import Order
-from shared.publishing.retire import Retirer
-from shared.publishing.settle import Deferral, Entry, Settler, outcome
+from shared.publishing.retire import Retired, Retirer
+from shared.publishing.settle import Deferral, Entry, Fate, Settler, outcome
 
 _PATIENCE = 30.0
 
 
 class Retractions:
-    """Carries out retractions: what the newest intent's head says Defender holds of ours is deleted."""
+    """Carries out retractions: what Defender holds of ours for the value is deleted."""
 
     def __init__(self, order: Order, retirer: Retirer, settler: Settler) -> None:
         self._order = order
@@ -31,18 +32,35 @@ class Retractions:
         ours = [ready for ready in chosen if ready.staged.ours]
         results = await self._retirer.retire([ready.staged.head for ready in ours], _PATIENCE)
         again: dict[Again, list[Entry]] = {}
-        for ready, error in zip(ours, results, strict=True):
-            for entry in ready.senders():
-                if error is None:
-                    state = State.ACCEPTED if ready.staged.head.landed else State.UNCHANGED
-                    finals.append((entry, outcome(entry.item, state)))
-                    continue
-                verdict = failures.of_error(error)
+        unsent: list[Entry] = []
+        for ready, retired in zip(ours, results, strict=True):
+            if retired.error is None:
+                finals += [(entry, _outcome(entry, retired)) for entry in ready.senders()]
+            elif isinstance(retired.error, NotSentError) and not retired.tried:
+                unsent += ready.senders()
+            else:
+                verdict = failures.of_error(retired.error)
                 if not isinstance(verdict, Again):
-                    verdict = Again("retracting", str(error), sent=True)
-                again.setdefault(verdict, []).append(entry)
-        deferrals = [
-            Deferral(waiting, self._settler.retry_delay(waiting, verdict.delay), verdict.reason, verdict.text)
-            for verdict, waiting in again.items()
-        ]
+                    verdict = Again("retracting", str(retired.error), sent=True)
+                again.setdefault(verdict, []).extend(ready.senders())
+        deferrals = []
+        for verdict, waiting in again.items():
+            delay, failed = await self._settler.delay(waiting, verdict)
+            deferrals.append(Deferral(waiting, delay, verdict.reason, verdict.text, failed=failed))
         await self._settler.settle(finals, deferrals)
+        for entry in unsent:
+            if not entry.result.done():
+                entry.result.set_result(Fate.UNSENT)
+
+
+def _outcome(entry: Entry, retired: Retired) -> Outcome:
+    """What became of a retraction: see ledger/view.py for the words where none are given here."""
+    state = State.ACCEPTED if retired.deleted else State.UNCHANGED
+    reason = text = ""
+    if retired.others:
+        reason = "somebody_elses"
+        told = "Withdrawn from Defender." if retired.deleted else "There was nothing of ours at Defender."
+        text = f"{told} Somebody else's indicator of the same value was left: {', '.join(retired.others)}."
+    elif not retired.deleted and entry.item.maybe_sent:
+        text = "Nothing of ours is at Defender; an earlier attempt may have withdrawn it."
+    return outcome(entry.item, state, reason, text)

@@ -12,6 +12,7 @@ from typing import Any
 
 from shared.errors import DefenderError, DeniedError, NotSentError, ThrottledError
 from shared.indicators.model import Action, Indicator, IndicatorType, Severity
+from shared.publishing.ports import Held
 
 
 @dataclasses.dataclass(frozen=True)
@@ -38,6 +39,9 @@ class FakeTenant:
     refused: set[str] = dataclasses.field(default_factory=set)  # values that fail alone, inside a 200
     sinking: set[str] = dataclasses.field(default_factory=set)  # values that sink their whole call with 400
     fault: Fault | None = None
+    theirs: set[str] = dataclasses.field(default_factory=set)  # ids of what somebody else created
+    page: int = 10_000  # rows in one answer of the list
+    lists: int = 0
     _ids: itertools.count[int] = dataclasses.field(default_factory=lambda: itertools.count(1))
 
     def put(self, payload: dict[str, Any]) -> str:
@@ -45,6 +49,12 @@ class FakeTenant:
         known = self.held.get(key)
         name = known["id"] if known else str(next(self._ids))
         self.held[key] = {**payload, "id": name}
+        return name
+
+    def portal(self, payload: dict[str, Any]) -> str:
+        """Somebody else creates an indicator."""
+        name = self.put(payload)
+        self.theirs.add(name)
         return name
 
     def actions(self, value: str) -> list[str]:
@@ -98,9 +108,30 @@ class FakeDefender:
         await self._gate("after", "import")
         return results
 
-    async def ours(self, kind: str, value: str, *, within: float) -> list[tuple[str, str]]:
+    def _held(self) -> list[Held]:
+        theirs = self.tenant.theirs
+        return [Held(*key, row["id"], row["id"] not in theirs) for key, row in self.tenant.held.items()]
+
+    async def held(self, kind: str, value: str, *, within: float) -> list[Held]:
+        if within <= 0:
+            raise NotSentError("too late")
         await self._gate("before", "list")
-        return [(key[2], row["id"]) for key, row in self.tenant.held.items() if key[:2] == (kind, value)]
+        self.tenant.lists += 1
+        found = [held for held in self._held() if (held.kind, held.value) == (kind, value)]
+        await self._gate("after", "list")
+        return found
+
+    async def all_held(self, cursor: str | None, *, within: float) -> tuple[list[Held], str | None]:
+        if within <= 0:
+            raise NotSentError("too late")
+        await self._gate("before", "list")
+        self.tenant.lists += 1
+        start = int(cursor or 0)
+        end = start + self.tenant.page
+        everything = self._held()
+        await asyncio.sleep(self.seconds)
+        await self._gate("after", "list")
+        return everything[start:end], str(end) if end <= len(everything) else None
 
     async def delete(self, id_: str, *, within: float) -> None:
         if within <= 0:
