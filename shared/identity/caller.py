@@ -140,8 +140,10 @@ def _caller(claims: Mapping[str, list[str]], roles: frozenset[Role]) -> Caller:
     def first(*names: str) -> str:
         return next((claims[name][0] for name in names if claims.get(name)), "")
 
-    # A delegated token names its scopes; an application's own has none, whatever app asked for it.
-    if first("idtyp").lower() != "app" and first("scp", "upn", "preferred_username"):
+    # A delegated token names its scopes; an application's own has none, whatever app asked for it. A person who signed
+    # in by a browser has an ID token, which names no application but the audience. `idtyp` is an optional claim.
+    delegated = first("scp", "upn", "preferred_username") or not first("appid", "azp")
+    if first("idtyp").lower() != "app" and delegated:
         identifier = first("oid")
         kind: Literal["app", "person"] = "person"
         name = first("preferred_username", "upn", "unique_name", "email", "name")
@@ -151,7 +153,9 @@ def _caller(claims: Mapping[str, list[str]], roles: frozenset[Role]) -> Caller:
         name = first("app_displayname", "name")
     if not _GUID.match(identifier):
         raise _unknown("The principal does not say who it is.")
-    return Caller(kind, f"{kind}:{identifier.lower()}", name[:200], roles)
+    # A directory lets people choose their names: no control characters, no turned writing, no broken Unicode.
+    shown = "".join(character for character in name[:1000] if character.isprintable())
+    return Caller(kind, f"{kind}:{identifier.lower()}", shown[:200], roles)
 
 
 def _unknown(text: str) -> AccessError:
