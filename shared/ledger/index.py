@@ -32,7 +32,7 @@ def partition(kind: str, value: str) -> str:
 
 
 def _left(at: float) -> str:
-    return f"{_LAST - min(max(int(at * 1000), 0), _LAST):013d}"
+    return f"{_LAST - int(min(max(at * 1000, 0), _LAST)):013d}"
 
 
 def row_key(submission: str, at: float) -> str:

@@ -105,10 +105,15 @@ def history_row(item: PartItem) -> Row:
     return Row(partition(item.key), f"{row_key(item.key)}|h|{place(item.order)}", data)
 
 
+def moment_place(at: float) -> str:
+    """The place before all intents of this moment (epoch seconds) and of earlier ones."""
+    return f"{_LAST - round(min(at * 1_000_000, _LAST)):017d}"
+
+
 def place(order: tuple[float, str, int]) -> str:
     """Where an intent is in the history of its (type, value): the newer, the less."""
     moment, submission, ordinal = order
-    return f"{_LAST - round(moment * 1_000_000):017d}|{submission.translate(_DOWN)}|{_ORDINALS - ordinal:09d}"
+    return f"{moment_place(moment)}|{submission.translate(_DOWN)}|{_ORDINALS - ordinal:09d}"
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -154,7 +159,7 @@ async def history(tables: Tables, key: tuple[str, str], after: str, most: int) -
     if len(uses) < most:
         former = await tables.query(TABLE, pk=pk, rk=name, rk_to=f"{name}{_FORMER_END}")
         known = [Use.from_row(row) for row in former]
-        uses += [use for use in reversed(known) if not after or place(use.order) > after]
+        uses += [use for use in sorted(known, key=lambda use: place(use.order)) if place(use.order) > after]
     return uses[:most]
 
 

@@ -1,0 +1,1 @@
+"""Finding what was submitted: by incident, source, caller, time or value; and what became of it."""
