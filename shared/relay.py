@@ -13,9 +13,17 @@ import random
 from concurrent.futures import ThreadPoolExecutor
 from typing import TYPE_CHECKING
 
+from shared.finding.search import Reader, Search
+from shared.finding.uses import Uses
 from shared.ledger.deadletters import DeadLetters
+from shared.ledger.idempotency import Idempotency
 from shared.ledger.parts import Parts
 from shared.ledger.submissions import Submissions
+from shared.ledger.verdicts import Verdicts
+from shared.looking.capacity import Capacity
+from shared.looking.find import Finder
+from shared.looking.permits import Looks
+from shared.looking.value import Values
 from shared.publishing.answers import Answers
 from shared.publishing.budget import Budget
 from shared.publishing.commit import Committer
@@ -23,6 +31,7 @@ from shared.publishing.control import Control
 from shared.publishing.deliver import Deliveries
 from shared.publishing.known_bad import KnownBad
 from shared.publishing.order import Order
+from shared.publishing.pause import Pauses
 from shared.publishing.ports import Defender, Tell
 from shared.publishing.retire import Retirer, win
 from shared.publishing.retraction import Retractions
@@ -58,11 +67,15 @@ class Publishing:
         self.submissions = Submissions(tables)
         self.parts = Parts(tables, stores.blobs, stores.queue, clock)
         self.letters = DeadLetters(tables, stores.blobs, clock)
-        self.imports = Budget(tables, clock, "import", settings.limit_import)
+        self.imports = Budget(tables, clock, "import", settings.limit_import, paused_with="import")
         self.share = Budget(tables, clock, "suspect", settings.limit_suspect)
         self.lists = Budget(tables, clock, "list", settings.limit_list)
-        self.deletes = Budget(tables, clock, "delete", settings.limit_delete)
-        self.batch_deletes = Budget(tables, clock, "batch_delete", settings.limit_batch_delete)
+        self.looks = Budget(tables, clock, "look", settings.limit_look)
+        self.deletes = Budget(tables, clock, "delete", settings.limit_delete, paused_with="import")
+        self.batch_deletes = Budget(tables, clock, "batch_delete", settings.limit_batch_delete, paused_with="import")
+        self.budgets = (self.imports, self.share, self.lists, self.looks, self.deletes, self.batch_deletes)
+        writing = (self.imports, self.deletes, self.batch_deletes)
+        self.pauses = Pauses(tables, clock, settings, self.parts, writing, tell)
         self.order = Order(tables, self.parts, clock)
         self.settler = Settler(settings, self.submissions, self.parts, self.letters, clock, tell, rnd)
         self.retirer = Retirer(self.order, defender, self.lists, self.deletes, self.batch_deletes, clock, tell)
@@ -98,7 +111,16 @@ class Publishing:
             self.settler,
             tell,
         )
-        self.submitting = Submitting(settings, clock, self.submissions, self.parts, self.letters, tell)
+        self.verdicts = Verdicts(stores.blobs)
+        # No longer than what it names.
+        keep = 86_400.0 * min(settings.keep_keys_days, settings.keep_outcomes_days)
+        self.idempotency = Idempotency(tables, clock, keep=keep, lease=settings.key_resume_after)
+        self.submitting = Submitting(
+            settings, clock, self.submissions, self.parts, self.letters, self.idempotency, self.verdicts, tell
+        )
+        reader = Reader(self.submissions)
+        self.search = Search(tables, reader)
+        self.uses = Uses(settings, tables, stores.blobs, self.parts, reader, clock)
         self.sweeper = Sweeper(
             settings,
             clock,
@@ -107,8 +129,10 @@ class Publishing:
             self.parts,
             self.submissions,
             self.deliveries,
-            (self.imports, self.share, self.lists, self.deletes, self.batch_deletes),
+            self.budgets,
             self.known_bad,
+            self.idempotency,
+            self.verdicts,
             tell,
         )
 
@@ -137,7 +161,11 @@ class Relay:
             queue=AzureQueue(self.connection, self.pool),
             clock=clock,
         )
-        self.publishing = Publishing(self.settings, stores, self.defender, Telemetry())
+        self.publishing = publishing = Publishing(self.settings, stores, self.defender, Telemetry())
+        looks = Looks(self.defender, publishing.looks, publishing.lists, clock)
+        self.finder = Finder(looks)
+        self.values = Values(looks, stores.tables, publishing.submissions, self.settings.value_max)
+        self.capacity = Capacity(looks, self.settings.tenant_max, publishing.budgets)
 
     async def health(self) -> Health:
         """Look at everything the app needs; see shared/health.py."""

@@ -102,7 +102,8 @@ class Settings:
         (Limit(30, 63.0), Limit(1500, 3603.0)), "Budget of batch delete calls."
     )
     limit_look: tuple[Limit, ...] = _setting(
-        (Limit(30, 63.0), Limit(500, 3603.0)), "Share of the list calls for looking: GET /api/indicators and /api/capacity."
+        (Limit(30, 63.0), Limit(500, 3603.0)),
+        "Share of the list calls for looking: GET /api/indicators and /api/capacity.",
     )
     tenant_max: int = _setting(15_000, "Indicators a tenant may hold; /api/capacity counts against it.")
     call_size: int = _setting(500, "Indicators in one import call; the service takes 500.")

@@ -41,9 +41,14 @@ def partition(submission: str) -> str:
     return submission[:PARTITION_LENGTH]
 
 
-def door_part(submission: str, number: int) -> str:
-    """The name of the n-th part that the HTTP door stores for a submission."""
-    return f"{submission}-{number:04d}"
+def door_part(submission: str, number: int, run: str = "") -> str:
+    """The name of the n-th part that the HTTP door (in this run of a keyed request) stores for a submission."""
+    return f"{submission}-{run}{number:04d}"
+
+
+def door_run(submission: str, part: str) -> str | None:
+    """Of which run of the HTTP door this part is; None when the door did not store it for this submission."""
+    return part[len(submission) + 1 : -4] if part.startswith(f"{submission}-") else None
 
 
 def new_part(now: float) -> str:

@@ -214,6 +214,12 @@ class Submissions:
         header = next((Header.from_row(row) for row in rows if row.rk.endswith("|h")), None)
         return None if header is None else Submission.of(header, rows)
 
+    async def whole(self, submission: str) -> tuple[Submission, list[Row]] | None:
+        """The submission with the rows that it was folded from; None when there is no header."""
+        rows = await self.rows(submission)
+        header = next((Header.from_row(row) for row in rows if row.rk.endswith("|h")), None)
+        return None if header is None else (Submission.of(header, rows), list(_of_run(header, rows)))
+
     async def rows(self, submission: str) -> list[Row]:
         """All rows of one submission."""
         return await self._tables.query(

@@ -6,22 +6,28 @@ from collections.abc import Sequence
 from datetime import UTC, datetime
 from typing import Any
 
-from shared.intake.contract import Item
 from shared.ledger import ids
 from shared.ledger.deadletters import DeadLetter
-from shared.ledger.outcomes import Outcome, State
+from shared.ledger.intents import RETRACTION
+from shared.ledger.outcomes import ACCEPTED, Outcome, State
 from shared.ledger.parts import PartItem, Parts
 from shared.ledger.submissions import Submission
+from shared.ledger.verdicts import Verdict
 
 _PART_SIZE = 500
 _WORDS = {
-    State.ACCEPTED: "Accepted by Defender. Devices follow within hours, or days for some types.",
+    State.ACCEPTED: ACCEPTED,
     State.UNCHANGED: "Defender holds exactly this already.",
     State.SUPERSEDED: "A newer intent for the same value stands instead.",
     State.REJECTED: "Rejected; it will not be sent.",
     State.HELD: "Held until somebody decides.",
     State.DEFERRED: "Put off; it is tried again by itself.",
     State.PENDING: "On its way.",
+}
+_WORDS_OF_RETRACTIONS = {
+    State.ACCEPTED: "Withdrawn from Defender. Devices follow within hours, or days for some types.",
+    State.UNCHANGED: "There was nothing of ours at Defender.",
+    State.SUPERSEDED: "A newer intent for the same value stands; it was left alone.",
 }
 
 
@@ -73,7 +79,8 @@ def item_shown(outcome: Outcome) -> dict[str, Any]:
     for name, value in (("type", outcome.type), ("action", outcome.action), ("reason", outcome.reason)):
         if value:
             shown[name] = value
-    shown["text"] = outcome.text or _WORDS[outcome.state]
+    retracted = _WORDS_OF_RETRACTIONS.get(outcome.state, "") if outcome.action == RETRACTION else ""
+    shown["text"] = outcome.text or retracted or _WORDS[outcome.state]
     if outcome.notes:
         shown["notes"] = list(outcome.notes)
     return shown
@@ -91,7 +98,7 @@ async def items_shown(
     page = ordinals[skip : skip + top]
     following = skip + top if skip + top < len(ordinals) else None
     unsettled = [n for n in page if n not in fold.fates]
-    stored = await _stored(parts, known, unsettled)
+    stored = await stored_items(parts, known, unsettled)
     shown = []
     for ordinal in page:
         outcome = fold.fates.get(ordinal)
@@ -105,14 +112,14 @@ async def items_shown(
     return shown, following
 
 
-async def _stored(parts: Parts, known: Submission, ordinals: Sequence[int]) -> dict[int, PartItem]:
+async def stored_items(parts: Parts, known: Submission, ordinals: Sequence[int]) -> dict[int, PartItem]:
     """Items that have no outcome yet, from the parts they lie in, as far as those can be found."""
     if not ordinals:
         return {}
     names = {known.fold.deferred[n] for n in ordinals if n in known.fold.deferred}
     if known.header.door == "http" or known.header.replay_of:
         count = -(-known.fold.submitted // _PART_SIZE)
-        names |= {ids.door_part(known.header.id, number) for number in range(count)}
+        names |= {ids.door_part(known.header.id, number, known.header.run) for number in range(count)}
     found: dict[int, PartItem] = {}
     for name in sorted(names):
         part = await parts.load(name)
@@ -123,25 +130,21 @@ async def _stored(parts: Parts, known: Submission, ordinals: Sequence[int]) -> d
     return found
 
 
-def verdicts_shown(items: Sequence[Item]) -> dict[str, Any]:
+def verdicts_shown(verdicts: Sequence[Verdict]) -> dict[str, Any]:
     """The door's verdict on each item of a submission."""
     shown = []
-    for item in items:
-        verdict: dict[str, Any] = {"ordinal": item.ordinal, "verdict": "rejected" if item.problem else "taken"}
-        if item.indicator is not None:
-            verdict["value"] = item.indicator.value
-            verdict["type"] = item.indicator.type.value
-            verdict["action"] = item.indicator.action.value
-        else:
-            verdict["value"] = item.shown
-        if item.problem is not None:
-            verdict["reason"] = item.problem.reason
-            verdict["text"] = item.problem.text
-        if item.notes:
-            verdict["notes"] = list(item.notes)
+    for made in verdicts:
+        verdict: dict[str, Any] = {"ordinal": made.ordinal, "verdict": "rejected" if made.reason else "taken"}
+        verdict["value"] = made.value
+        for name in ("type", "action", "reason", "text"):
+            if getattr(made, name):
+                verdict[name] = getattr(made, name)
+        if made.notes:
+            verdict["notes"] = list(made.notes)
         shown.append(verdict)
-    rejected = sum(item.problem is not None for item in items)
-    return {"verdicts": {"submitted": len(items), "taken": len(items) - rejected, "rejected": rejected}, "items": shown}
+    rejected = sum(bool(made.reason) for made in verdicts)
+    told = {"submitted": len(verdicts), "taken": len(verdicts) - rejected, "rejected": rejected}
+    return {"verdicts": told, "items": shown}
 
 
 def letter_shown(letter: DeadLetter) -> dict[str, Any]:

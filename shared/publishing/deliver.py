@@ -19,7 +19,7 @@ from shared.ledger import ids
 from shared.ledger.deadletters import DeadLetters
 from shared.ledger.outcomes import Fold, Outcome, State
 from shared.ledger.parts import FOREIGN, OpenPart, Part, PartItem, Parts
-from shared.ledger.submissions import Header, Submissions, outcome_rows
+from shared.ledger.submissions import DOOR_CALL, Header, Submissions, outcome_rows
 from shared.publishing.commit import Committer
 from shared.publishing.gate import Gate, most_in
 from shared.publishing.isolation import Isolation
@@ -29,8 +29,6 @@ from shared.publishing.settle import Deferral, Entry, Fate, Settler, outcome
 from shared.publishing.suspects import Suspects
 from shared.settings import Settings
 from shared.storage.protocols import Clock
-
-DOOR_CALL = "door"  # the name under which a door writes its own verdicts
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -203,6 +201,9 @@ class Deliveries:
     async def _run_opened(self, opened: OpenPart, delivery: Delivery, began: float) -> None:
         name = opened.id
         isolated = delivery.dequeue_count >= self._settings.isolate_from
+        if await self._committer.paused():
+            await self._parts.again(opened, due_in=await self._settler.unsent_delay())
+            return
         if not isolated and asyncio.get_running_loop().time() - began >= self._settings.call_latest_start:
             # There was no room in time, and now there is no call for it any more: it need not be read.
             await self._parts.again(opened, due_in=await self._settler.unsent_delay())
@@ -221,9 +222,12 @@ class Deliveries:
     async def _unsettled(self, part: Part) -> list[PartItem] | None:
         """The items that no earlier run has settled; None when the part is of a submission that never came to be."""
         names = list(dict.fromkeys(item.submission for item in part.items))
-        folds = dict(zip(names, await asyncio.gather(*map(self._submissions.fold, names)), strict=True))
-        if ids.door_part(names[0], 0)[:-4] == part.id[:-4] and folds[names[0]].submitted == 0:
-            # The HTTP door died before it wrote the header: its caller never had an answer, nor an id to ask for.
+        known = await asyncio.gather(*map(self._submissions.known, names))
+        folds = {name: fold for name, (_, fold) in zip(names, known, strict=True)}
+        header, run = known[0][0], ids.door_run(names[0], part.id)
+        if run is not None and (header is None or header.run != run):
+            # The HTTP door died before it wrote the header, and its caller never had an answer; or another run of the
+            # same request wrote one, which has parts of its own.
             self._tell.event("abandoned_part", part=part.id, submission=names[0])
             await self._parts.close(part.id)
             return None

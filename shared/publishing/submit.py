@@ -9,17 +9,22 @@ from __future__ import annotations
 
 import asyncio
 import dataclasses
+from collections.abc import Sequence
+from contextlib import AbstractAsyncContextManager
 from datetime import UTC, datetime
 
 from shared.errors import StorageError
 from shared.intake import read
-from shared.intake.contract import Door, Item, Message
-from shared.ledger import ids
+from shared.intake.contract import Door, Message
+from shared.ledger import ids, verdicts
 from shared.ledger.deadletters import DeadLetter, DeadLetters
+from shared.ledger.idempotency import Idempotency, Record, row_name
 from shared.ledger.outcomes import Outcome, State
 from shared.ledger.parts import Part, PartItem, Parts, split
-from shared.ledger.submissions import Header, Submissions, outcome_rows
-from shared.publishing.deliver import DOOR_CALL
+from shared.ledger.submissions import Header, Submissions, door_call, outcome_rows
+from shared.ledger.verdicts import Verdict, Verdicts
+from shared.publishing.gate import Gate
+from shared.publishing.keyed import Keyed
 from shared.publishing.ports import Tell
 from shared.publishing.settle import PART_SIZE
 from shared.settings import Settings
@@ -28,54 +33,86 @@ from shared.storage.protocols import Clock, Row
 # A replay keeps the moment its sender meant it, so that it overtakes nothing newer; but it must stand before the
 # original it repeats, whose intent may be the newest there is.
 _REPLAYED = 1e-6
+# Bytes of bodies that are read and stored at a time: what they decode to takes some twenty times as much memory. Small
+# bodies have a gate of their own, so that they do not stand in line behind large ones.
+_SMALL = 64 * 1024
+_SMALL_AT_ONCE = 2 * 1024 * 1024
+_LARGE_AT_ONCE = 12 * 1024 * 1024
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class Taken:
-    """What the door answers: the submission's id ("" for a dry run) and its items with their verdicts."""
+    """What the door answers: the submission's id ("" for a dry run) and the verdict on each of its items.
+
+    repeated: whether that is the answer to an earlier request with the same Idempotency-Key.
+    """
 
     id: str
-    items: tuple[Item, ...]
-    incident: str = ""
-    source: str = ""
+    items: tuple[Verdict, ...]
+    repeated: bool = False
 
 
 class Submitting:
     """Takes submissions over HTTP, and replays dead letters, which is the same with another origin."""
 
     def __init__(
-        self, settings: Settings, clock: Clock, submissions: Submissions, parts: Parts, letters: DeadLetters, tell: Tell
+        self,
+        settings: Settings,
+        clock: Clock,
+        submissions: Submissions,
+        parts: Parts,
+        letters: DeadLetters,
+        idempotency: Idempotency,
+        kept: Verdicts,
+        tell: Tell,
     ) -> None:
         self._settings = settings
         self._clock = clock
         self._submissions = submissions
         self._parts = parts
         self._letters = letters
+        self._kept = kept
         self._tell = tell
+        self._keyed = Keyed(idempotency, submissions, kept)
+        self._small = Gate(_SMALL_AT_ONCE)
+        self._large = Gate(_LARGE_AT_ONCE)
 
-    async def submit(self, body: bytes, *, caller: str, dry_run: bool = False) -> Taken:
+    async def submit(
+        self, body: bytes, *, caller: str, caller_name: str = "", key: str = "", dry_run: bool = False
+    ) -> Taken:
         """Read, judge and (unless it is a dry run) store a submission.
 
-        Raises UnreadableError or TooLargeError for what cannot be taken, StorageError when it was not stored.
+        Args:
+            caller, caller_name: who sends it, for the ledger.
+            key: of the Idempotency-Key header, scoped to the caller; "" when there is none.
+
+        Raises UnreadableError or TooLargeError for what cannot be taken, KeyReuseError or KeyBusyError for the key,
+        StorageError when it was not stored, or may not have been.
         """
-        await self._submissions.touch()
-        now = self._clock.now()
-        message = await self._read(body, now)
-        if dry_run:
-            return Taken("", message.items, message.incident, message.source)
-        header = Header(
-            id=ids.new_submission(now),
-            submitted=len(message.items),
-            intent_at=now,
-            door=Door.HTTP.value,
-            source=message.source,
-            incident=message.incident,
-            correlation_id=message.correlation_id,
-            caller=caller,
-            body_sha256=ids.digest(body),
-        )
-        await self._store(header, message)
-        return Taken(header.id, message.items, message.incident, message.source)
+        digest = await asyncio.to_thread(ids.digest, body) if len(body) > _SMALL else ids.digest(body)
+        plain = Header("", 0, 0.0, Door.HTTP.value, caller=caller, caller_name=caller_name, body_sha256=digest)
+        if key and not dry_run:
+
+            async def run(record: Record) -> tuple[Verdict, ...] | None:
+                if len(record.runs) > 1:
+                    self._tell.event("resumed", submission=record.submission, runs=len(record.runs))
+                header = dataclasses.replace(plain, id=record.submission, intent_at=record.at, run=record.run)
+                return await self._take(body, header)
+
+            name, told, repeated = await self._keyed.take(
+                row_name(caller, key), digest, room=lambda: self._room(body), run=run, point=self._point_again
+            )
+            return Taken(name, told, repeated)
+        async with self._room(body):
+            await self._submissions.touch()
+            now = self._clock.now()
+            if dry_run:
+                return Taken("", tuple(map(Verdict.of, (await self._read(body, now)).items)))
+            header = dataclasses.replace(plain, id=ids.new_submission(now), intent_at=now)
+            return Taken(header.id, await self._take(body, header) or ())
+
+    def _room(self, body: bytes) -> AbstractAsyncContextManager[None]:
+        return (self._small if len(body) <= _SMALL else self._large).room_for(len(body))
 
     async def _read(self, body: bytes, now: float) -> Message:
         moment = datetime.fromtimestamp(now, UTC)
@@ -83,14 +120,30 @@ class Submitting:
         assert isinstance(content, Message)  # a pointer is refused at this door
         return content
 
-    async def _store(self, header: Header, message: Message) -> None:
+    async def _take(self, body: bytes, header: Header) -> tuple[Verdict, ...] | None:
+        """Read and store what `header` is the beginning of; None when another run of it was stored before."""
+        message = await self._read(body, header.intent_at)
+        header = dataclasses.replace(
+            header,
+            submitted=len(message.items),
+            source=message.source,
+            incident=message.incident,
+            correlation_id=message.correlation_id,
+        )
+        told = tuple(map(Verdict.of, message.items))
+        if header.run:
+            await self._kept.keep(header.id, header.run, await asyncio.to_thread(verdicts.encode, told))
+        return told if await self._store(header, message) else None
+
+    async def _store(self, header: Header, message: Message) -> bool:
+        now = self._clock.now()
         items = [
             PartItem(
                 submission=header.id,
                 origin=f"{position // PART_SIZE:04d}",
                 ordinal=item.ordinal,
                 intent_at=header.intent_at,
-                first_seen=header.intent_at,
+                first_seen=now,
                 key=item.indicator.key,
                 indicator=item.indicator,
                 notes=item.notes,
@@ -106,29 +159,53 @@ class Submitting:
             for item in message.items
             if item.problem is not None
         ]
-        rows = [row for piece in split_outcomes(rejected) for row in outcome_rows(header.id, *piece)]
-        await self._write(header, items, rows)
+        rows = [row for piece in split_outcomes(rejected, header.run) for row in outcome_rows(header.id, *piece)]
+        if not await self._write(header, items, rows):
+            return False
         for made in rejected:
             self._tell.rejected(made.reason)
         self._tell.event(
             "submitted", submission=header.id, incident=header.incident, items=header.submitted, rejected=len(rejected)
         )
+        return True
 
-    async def _write(self, header: Header, items: list[PartItem], rows: list[Row]) -> None:
-        """Parts, header and verdicts, pointers, in that order."""
+    async def _write(self, header: Header, items: Sequence[PartItem], rows: Sequence[Row]) -> bool:
+        """Parts, header and verdicts, pointers, in that order; False when another run's header was there before."""
+        loop = asyncio.get_running_loop()
+        began = loop.time()
         parts = [
-            Part(ids.door_part(header.id, number), tuple(piece)) for number, piece in enumerate(split(items, PART_SIZE))
+            Part(ids.door_part(header.id, number, header.run), tuple(piece))
+            for number, piece in enumerate(split(items, PART_SIZE))
         ]
         await asyncio.gather(*(self._parts.store(part, due_in=0.0) for part in parts))
-        await self._submissions.write([header], rows)
+        if loop.time() - began > self._settings.overdue_after / 2:
+            # The sweep may soon take them for parts that nobody was told of.
+            raise StorageError("storing the parts of a submission took too long")
+        if not await self._submissions.create(header, rows):
+            await asyncio.gather(*(self._parts.close(part.id) for part in parts))
+            return False
         for part in parts:
             try:
                 await self._parts.point(part.id)
             except StorageError as error:
                 # The part is stored and open: the sweep will point to it. The caller's submission stands.
                 self._tell.alarm("pointer_late", f"{part.id}: {error}")
+        return True
 
-    async def replay(self, letter: DeadLetter, *, caller: str) -> str:
+    async def _point_again(self, header: Header) -> None:
+        """Point to the parts of a submission whose door died after the header, as far as they had one pointer at most.
+
+        It may have died after the pointers: one more makes a part run again, which is harmless.
+        """
+        names = [ids.door_part(header.id, number, header.run) for number in range(-(-header.submitted // PART_SIZE))]
+        try:
+            for opened in await asyncio.gather(*map(self._parts.opened, names)):
+                if opened is not None and opened.points == 1:
+                    await self._parts.again(opened, due_in=0.0)
+        except StorageError as error:
+            self._tell.alarm("pointer_late", f"{header.id}: {error}")
+
+    async def replay(self, letter: DeadLetter, *, caller: str, caller_name: str = "") -> str:
         """Replay a dead letter as a new submission with its original intent_at; the new submission's id.
 
         Raises UnreadableError when a raw message still cannot be read; then nothing is changed.
@@ -149,16 +226,17 @@ class Submitting:
                 incident=message.incident,
                 correlation_id=message.correlation_id,
                 caller=caller,
+                caller_name=caller_name,
                 body_sha256=ids.digest(body),
                 replay_of=letter.id,
             )
             await self._store(header, message)
         else:
-            header = await self._replay_items(letter, caller)
+            header = await self._replay_items(letter, caller, caller_name)
         await self._letters.mark_replayed(letter, header.id)
         return header.id
 
-    async def _replay_items(self, letter: DeadLetter, caller: str) -> Header:
+    async def _replay_items(self, letter: DeadLetter, caller: str, caller_name: str) -> Header:
         kept = await self._letters.items(letter.id)
         now = self._clock.now()
         header = Header(
@@ -168,6 +246,7 @@ class Submitting:
             made_at=now,
             door=Door.HTTP.value,
             caller=caller,
+            caller_name=caller_name,
             replay_of=letter.id,
         )
         items = [
@@ -176,7 +255,8 @@ class Submitting:
                 submission=header.id,
                 origin=f"{position // PART_SIZE:04d}",
                 ordinal=position,
-                intent_at=item.intent_at + _REPLAYED,
+                as_of=item.as_of or item.submission,
+                step=item.step + 1,
                 first_seen=now,
                 attempts=0,
                 deferred=False,
@@ -188,9 +268,9 @@ class Submitting:
         return header
 
 
-def split_outcomes(outcomes: list[Outcome]) -> list[tuple[str, str, list[Outcome]]]:
+def split_outcomes(outcomes: list[Outcome], run: str = "") -> list[tuple[str, str, list[Outcome]]]:
     """The door's verdicts as (origin, call, outcomes) of one row each."""
     return [
-        (f"v{number:03d}", DOOR_CALL, outcomes[at : at + PART_SIZE])
+        (f"v{number:03d}", door_call(run), outcomes[at : at + PART_SIZE])
         for number, at in enumerate(range(0, len(outcomes), PART_SIZE))
     ]

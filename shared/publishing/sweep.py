@@ -7,11 +7,13 @@ from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime, timedelta
 
 from shared.ledger import ids
+from shared.ledger.idempotency import Idempotency
 from shared.ledger.index import submission_of
 from shared.ledger.intents import TABLE as INTENTS
 from shared.ledger.parts import Parts
 from shared.ledger.submissions import INDEX, Submissions
 from shared.ledger.submissions import TABLE as SUBMISSIONS
+from shared.ledger.verdicts import Verdicts
 from shared.publishing.budget import Budget
 from shared.publishing.deliver import Deliveries, read_pointer
 from shared.publishing.known_bad import KnownBad
@@ -45,6 +47,8 @@ class Sweeper:
         deliveries: Deliveries,
         budgets: Sequence[Budget],
         known_bad: KnownBad,
+        idempotency: Idempotency,
+        verdicts: Verdicts,
         tell: Tell,
     ) -> None:
         self._settings = settings
@@ -56,6 +60,8 @@ class Sweeper:
         self._deliveries = deliveries
         self._budgets = budgets
         self._known_bad = known_bad
+        self._idempotency = idempotency
+        self._verdicts = verdicts
         self._tell = tell
 
     async def overdue(self) -> int:
@@ -140,6 +146,7 @@ class Sweeper:
         for budget in self._budgets:
             forgotten["permits"] += await budget.forget_before(now - self._settings.keep_permits_days * 86_400)
         forgotten["suspects"] = await self._known_bad.forget_old()
+        forgotten["idempotency"] = await self._idempotency.forget_old(self._verdicts.forget)
         forgotten["intents"] = await self._forget_intents(now)
         self._tell.event("retention", **forgotten)
         return forgotten

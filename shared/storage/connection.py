@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 NAME = "RelayStorage"
 QUEUE = "indicators"
 POISON = "indicators-poison"
-CONTAINERS = ("parts", "deadletters")
+CONTAINERS = ("parts", "answers", "deadletters")
 TABLES = ("submissions", "open", "intents", "index", "permits", "idempotency", "deadletters", "suspects")
 
 _CONNECTIONS = 32  # kept open to each service; the SDKs keep 10, and throw away what more threads need
