@@ -5,7 +5,7 @@ from __future__ import annotations
 import dataclasses
 import json
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from datetime import UTC, datetime
 from email.utils import parsedate_to_datetime
 from typing import Any
@@ -15,6 +15,9 @@ from shared.errors import BatchRefusedError, DefenderError, DeniedError, Throttl
 from shared.redaction import redact, shorten
 
 _MESSAGE_MAX = 4000
+
+# What is kept of an indicator in a list: a smaller object.
+Keep = Callable[[dict[str, Any]], dict[str, Any]]
 
 _ROLE_REMEDY = (
     "Grant the application permission Ti.ReadWrite or Ti.ReadWrite.All of WindowsDefenderATP with admin consent; a new "
@@ -128,14 +131,14 @@ class Listing:
     next_link: str | None
 
 
-def listing(answer: Answer) -> Listing:
-    """Read a 200 whose body is a collection.
+def listing(answer: Answer, keep: Keep | None = None) -> Listing:
+    """Read a 200 whose body is a collection; `keep` makes of each indicator in it what is kept.
 
     Raises:
         UnavailableError: the body is not JSON, so perhaps half of one.
         DeniedError: it is a whole JSON document of a form nobody knows.
     """
-    body = json_body(answer)
+    body = json_body(answer, keep)
     value = body.get("value") if isinstance(body, dict) else None
     if not isinstance(value, list) or not all(isinstance(row, dict) for row in value):
         raise DeniedError(
@@ -147,10 +150,14 @@ def listing(answer: Answer) -> Listing:
     return Listing(tuple(value), str(link) if link else None)
 
 
-def json_body(answer: Answer) -> Any:
+def json_body(answer: Answer, keep: Keep | None = None) -> Any:
     """The body as JSON. Raises UnavailableError."""
+
+    def hook(found: dict[str, Any]) -> dict[str, Any]:
+        return keep(found) if keep is not None and "indicatorValue" in found else found
+
     try:
-        return json.loads(answer.body)
+        return json.loads(answer.body, object_hook=None if keep is None else hook)
     except (ValueError, RecursionError):
         pass
     raise UnavailableError("Defender answered with a body that is not JSON", status=answer.status)

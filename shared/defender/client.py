@@ -17,7 +17,7 @@ from collections.abc import Callable, Iterator, Sequence
 from typing import TYPE_CHECKING, Any, Protocol, cast
 from urllib.parse import quote, urljoin, urlsplit
 
-from shared.defender.answers import Answer, ImportResult, fold, listing, match_results
+from shared.defender.answers import Answer, ImportResult, Keep, fold, listing, match_results
 from shared.defender.limits import BATCH_DELETE_MAX, IMPORT_MAX, TOP_MAX
 from shared.errors import DefenderError, DeniedError, NotSentError, UnavailableError
 from shared.redaction import redact, shorten
@@ -125,11 +125,15 @@ class DefenderClient[T: BearerToken]:
         top: int = TOP_MAX,
         *,
         cursor: str | None = None,
+        skip: int = 0,
+        keep: Keep | None = None,
         not_after: float | None = None,
     ) -> Page:
         """GET /api/indicators: one page, one call. Begin without `cursor`, go on with the one of the page before.
 
         filter: an OData expression, not yet percent-encoded; `equals` writes one.
+        skip: rows to leave out, where it begins without a cursor.
+        keep: what is to be kept of each row, called while the answer is read: 10,000 whole rows are much memory.
 
         A page is the last when it is shorter than `top` and names no next link. (Whether the service sends next links
         is undocumented, so both are followed.)
@@ -138,17 +142,14 @@ class DefenderClient[T: BearerToken]:
             DeniedError: also when the next link leads away from the API's own host.
         """
         query = f"$top={top}" + (f"&$filter={quote(filter, safe='')}" if filter else "")
-        skipped = 0
-        target = f"{_PATH}?{query}"
-        if cursor is not None and cursor.startswith("skip:"):
-            skipped = int(cursor[5:])
-            target = f"{_PATH}?{query}&$skip={skipped}"
-        elif cursor is not None:
+        skipped = int(cursor[5:]) if cursor is not None and cursor.startswith("skip:") else skip
+        target = f"{_PATH}?{query}" + (f"&$skip={skipped}" if skipped else "")
+        if cursor is not None and not cursor.startswith("skip:"):
             target = self._own(cursor)
         answer = self._call("GET", target, not_after=not_after)
         if answer.status != 200:
             raise fold(answer)
-        found = listing(answer)
+        found = listing(answer, keep)
         if found.next_link is not None:
             following = self._own(found.next_link)
             if following == target:
