@@ -40,7 +40,8 @@ def _minute(epoch: float) -> str:
 def standing_text(head: Head, header: Header | None, outcome: Outcome | None, now: float) -> str:
     """The newest intent, who it is of, and what became of it. `outcome` is None when that is no longer kept."""
     item = head.item
-    meant = f"{_who(header)} on {_minute(item.intent_at)}{_why(header)}"
+    made_at = item.first_seen if item.as_of else item.intent_at  # an undo takes the place of what it undoes
+    meant = f"{_who(header)} on {_minute(made_at)}{_why(header)}"
     if item.indicator is None:
         return f"Withdrawn by {meant}. {_fate(outcome, _WITHDRAWN)}"
     expires = item.indicator.expiration

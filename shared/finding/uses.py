@@ -1,7 +1,7 @@
 """One value: who asked for what, when, why, for which incident and until when; what stands, and what waits.
 
-A use is an intent that was chosen for a call, whatever became of it. What a guard rejected at the door never got so far:
-the verdict as of now tells why.
+A use is an intent that was chosen for a call, whatever became of it. What a guard rejected at the door never got so
+far: the verdict as of now tells why.
 """
 
 from __future__ import annotations
@@ -243,7 +243,7 @@ def _use_shown(use: Use, fate: _Fate, newest: bool) -> dict[str, Any]:
     shown: dict[str, Any] = {
         "submission": use.submission,
         "ordinal": use.ordinal,
-        "at": moment(use.intent_at),
+        "at": moment(use.at),
         **who_shown(fate.header),
         "value": use.value,
         "type": use.type,

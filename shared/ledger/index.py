@@ -78,7 +78,7 @@ class Index:
         name = partition(kind, value)
         found: list[str] = []
         if not after or "|" in after:
-            begin = max(_left(until), f"{after}0" if after else "")
+            begin = max(_left(until), f"{after}0" if after else _FORMER_END)
             rows = await self._tables.query(TABLE, pk=name, rk=begin, rk_to=f"{_left(since)}}}", top=most)
             found = [row.rk for row in rows]
         if kind != ALL and len(found) < most:

@@ -79,7 +79,8 @@ def head_row(item: PartItem, landed: tuple[Landed, ...], etag: str = "") -> Row:
         "intent_at": item.intent_at,
         "submission": item.submission,
         "expires": expires.timestamp() if expires else 0.0,
-        "gone_at": item.intent_at if item.indicator is None else 0.0,
+        # An undo takes the place of what it undoes, but is as old as it is: it must outlive that one's replays.
+        "gone_at": max(item.intent_at, item.first_seen) if item.indicator is None else 0.0,
     }
     return Row(partition(item.key), row_key(item.key), data, etag)
 
@@ -102,7 +103,11 @@ def history_row(item: PartItem) -> Row:
         "expires": expires.timestamp() if expires else 0.0,
         "title": item.indicator.title if item.indicator else "",
     }
-    return Row(partition(item.key), f"{row_key(item.key)}|h|{place(item.order)}", data)
+    name = place(item.order)
+    if item.as_of:
+        data |= {"as_of": item.as_of, "place": str(item.order[2]), "at": item.first_seen}
+        name += f"-{item.submission}"  # two may have one place
+    return Row(partition(item.key), f"{row_key(item.key)}|h|{name}", data)
 
 
 def moment_place(at: float) -> str:
@@ -118,7 +123,10 @@ def place(order: tuple[float, str, int]) -> str:
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class Use:
-    """One intent for a (type, value), as the history has it. `expires` and `title` are None in former rows."""
+    """One intent for a (type, value), as the history has it. `expires` and `title` are None in former rows.
+
+    at: when it was made, in epoch seconds; a replay or an undo takes an older place in the order.
+    """
 
     type: str
     value: str
@@ -128,25 +136,25 @@ class Use:
     ordinal: int
     expires: float | None
     title: str | None
-
-    @property
-    def order(self) -> tuple[float, str, int]:
-        """Its order among all intents."""
-        return (self.intent_at, self.submission, self.ordinal)
+    at: float
+    order: tuple[float, str, int]
 
     @classmethod
     def from_row(cls, row: Row) -> Use:
         """Read a history row."""
         data = row.data
+        intent_at, submission, ordinal = float(data["intent_at"]), data["submission"], int(data["ordinal"])
         return cls(
             type=data["type"],
             value=data["value"],
             action=data["action"],
-            intent_at=float(data["intent_at"]),
-            submission=data["submission"],
-            ordinal=int(data["ordinal"]),
+            intent_at=intent_at,
+            submission=submission,
+            ordinal=ordinal,
             expires=float(data["expires"]) if "expires" in data else None,
             title=data.get("title"),
+            at=float(data.get("at", intent_at)),
+            order=(intent_at, data.get("as_of", submission), int(data.get("place", ordinal))),
         )
 
 
