@@ -22,6 +22,9 @@ FOREIGN = "m"  # the origin of items that came in a foreign message
 
 PartKind = Literal["plain", "suspect", "lonely"]
 
+UNDONE = 900  # the step of an undo: behind every replay
+_STEP = 1_000_000  # more than there are items in a submission
+
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class PartItem:
@@ -32,6 +35,8 @@ class PartItem:
     attempts: calls that failed; deferred: whether its `d` row is written; maybe_sent: whether an earlier call may
     have reached Defender; reassert: sent again for a newer intent's sake, without rows of its own.
     incident: for the log lines alone.
+    as_of, step: what repeats or undoes another submission stands right behind that one in the order of intents, and
+    before all that is newer: `as_of` names it, `step` says how far behind (a replay 1, its own replay 2, an undo UNDONE).
     """
 
     submission: str
@@ -47,11 +52,13 @@ class PartItem:
     maybe_sent: bool = False
     reassert: bool = False
     incident: str = ""
+    as_of: str = ""
+    step: int = 0
 
     @property
     def order(self) -> tuple[float, str, int]:
         """Which intent is newer: the greater."""
-        return (self.intent_at, self.submission, self.ordinal)
+        return (self.intent_at, self.as_of or self.submission, self.step * _STEP + self.ordinal)
 
     @property
     def action(self) -> str:
@@ -62,6 +69,7 @@ class PartItem:
         """As a list for storage."""
         body = self.indicator.payload() if self.indicator else None
         flags = self.deferred + 2 * self.maybe_sent + 4 * self.reassert
+        behind = [self.as_of, self.step] if self.as_of else []
         return [
             self.submission,
             self.origin,
@@ -74,12 +82,14 @@ class PartItem:
             self.attempts,
             flags,
             self.incident,
+            *behind,
         ]
 
     @classmethod
     def from_record(cls, fields: list[Any]) -> PartItem:
         """The inverse of `record`."""
-        submission, origin, ordinal, intent_at, first_seen, key, body, notes, attempts, flags, incident = fields
+        submission, origin, ordinal, intent_at, first_seen, key, body, notes, attempts, flags, incident = fields[:11]
+        as_of, step = fields[11:] or ("", 0)
         return cls(
             submission=submission,
             origin=origin,
@@ -94,6 +104,8 @@ class PartItem:
             maybe_sent=bool(flags & 2),
             reassert=bool(flags & 4),
             incident=incident,
+            as_of=as_of,
+            step=step,
         )
 
 
@@ -127,6 +139,8 @@ class Part:
 class OpenPart:
     """The `open` row of a part: when its pointer is due, how many pointers it was given, since when its oldest item
     is on its way, how many items it holds. Times are epoch seconds.
+
+    failed: it waits because a call failed, and not merely for want of one.
     """
 
     id: str
@@ -135,6 +149,7 @@ class OpenPart:
     since: float
     items: int
     etag: str
+    failed: bool = False
 
 
 def pointer(part: str) -> str:
@@ -151,12 +166,16 @@ class Parts:
         self._queue = queue
         self._clock = clock
 
-    async def store(self, part: Part, *, due_in: float) -> None:
-        """Write the blob, then its `open` row; the pointer is to follow, due after `due_in` seconds."""
+    async def store(self, part: Part, *, due_in: float, failed: bool = False) -> None:
+        """Write the blob, then its `open` row; the pointer is to follow, due after `due_in` seconds.
+
+        failed: it waits because a call failed.
+        """
         await self._blobs.put(CONTAINER, part.id, part.encode())
         since = min(item.first_seen for item in part.items)
         due = self._clock.now() + due_in
         data = {"due": due, "points": "1", "kind": part.kind, "since": since, "items": str(len(part.items))}
+        data["failed"] = failed
         await self._tables.upsert(TABLE, Row(PARTITION, part.id, data))
 
     async def point(self, part: str, *, visible_after: float = 0.0) -> None:
@@ -181,7 +200,7 @@ class Parts:
     async def again(self, opened: OpenPart, *, due_in: float) -> bool:
         """Give the part one more pointer after `due_in` seconds; False when somebody else did, or it is done."""
         due = self._clock.now() + due_in
-        data = {"due": due, "points": str(opened.points + 1)}
+        data = {"due": due, "points": str(opened.points + 1), "failed": False}
         if await self._tables.update(TABLE, Row(PARTITION, opened.id, data, opened.etag)) is None:
             return False
         await self.point(opened.id, visible_after=due_in)
@@ -194,7 +213,15 @@ class Parts:
 
 def _open_part(row: Row) -> OpenPart:
     data = row.data
-    return OpenPart(row.rk, float(data["due"]), int(data["points"]), float(data["since"]), int(data["items"]), row.etag)
+    return OpenPart(
+        row.rk,
+        float(data["due"]),
+        int(data["points"]),
+        float(data["since"]),
+        int(data["items"]),
+        row.etag,
+        bool(data.get("failed", False)),
+    )
 
 
 def split(items: Sequence[PartItem], size: int) -> list[Sequence[PartItem]]:

@@ -82,6 +82,19 @@ class Committer:
         blocked = sum(len(entries) for entries in self._blocked.values())
         return len(self._waiting) + blocked + len(self._busy)
 
+    async def paused(self) -> bool:
+        """Whether a person has paused the calls for longer than an invocation may wait.
+
+        Costs nothing while this worker's last look showed no pause: then what it takes in finds out by itself.
+        """
+        if self._budget.seen.paused_until <= self._clock.now():
+            return False
+        now = asyncio.get_running_loop().time()
+        if now - self._looked_at >= _LOOK_AGAIN:
+            self._looked_at = now
+            await self._budget.look()
+        return self._budget.seen.paused_until - self._clock.now() > self._settings.call_latest_start
+
     async def _run(self) -> None:
         while True:
             self._wake.clear()
@@ -193,7 +206,7 @@ class Committer:
         heads += [ready_.lead.began for ready_ in self._batch]
         oldest = loop_now - min(heads)
         seen = self._budget.seen
-        return decide(self._clock.now(), ready, oldest, seen.starts, seen.hold_until, self._rule)
+        return decide(self._clock.now(), ready, oldest, seen.starts, seen.shut_until, self._rule)
 
     async def _prepare(self) -> None:
         try:

@@ -19,12 +19,14 @@ from shared.errors import (
     DeniedError,
     IdentityError,
     NotSentError,
+    PausedError,
     RelayError,
     ThrottledError,
     UnavailableError,
 )
 
 TENANT_FULL = "tenant_full"
+PAUSED = "paused"
 
 
 class Result(Protocol):
@@ -103,6 +105,8 @@ def of_error(error: RelayError) -> Again | Suspect:
             return Again("throttled", text, sent=False, delay=error.retry_after)
         case UnavailableError():
             return Again("defender_unavailable", text, sent=True, delay=error.retry_after)
+        case PausedError():
+            return Again(PAUSED, text, sent=False)
         case NotSentError():
             return Again("not_sent", text, sent=False)
         case DeniedError():

@@ -125,7 +125,7 @@ class Settler:
                     deferral.kind,
                     deferral.known_bad,
                 )
-                await self._parts.store(part, due_in=deferral.delay)
+                await self._parts.store(part, due_in=deferral.delay, failed=deferral.failed)
                 parts.append((part, deferral.delay))
                 rows += _deferral_rows(entries, part.id, headers)
         rows += _outcome_rows(finals, call, headers)
@@ -212,6 +212,12 @@ class Settler:
         """Seconds until items that failed are tried again: by the one that failed least."""
         attempts = min(entry.item.attempts for entry in entries) + 1
         return failures.delay(attempts, asked, self._settings.defer_first, self._settings.defer_max, self._rnd)
+
+    async def delay(self, entries: Sequence[Entry], verdict: failures.Again) -> tuple[float, bool]:
+        """Seconds until these are tried again, and whether that counts as a failure. A person's pause does not."""
+        if verdict.reason == failures.PAUSED:
+            return await self.unsent_delay(), False
+        return self.retry_delay(entries, verdict.delay), True
 
     async def unsent_delay(self) -> float:
         """Seconds until items come back of which nothing was sent: the more parts wait, the longer."""
