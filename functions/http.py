@@ -12,6 +12,7 @@ import functools
 import hashlib
 import json
 import logging
+import math
 import os
 import re
 import secrets
@@ -28,9 +29,11 @@ from functions.routes import ENTRIES, Entry, Parameter
 from shared import telemetry
 from shared.errors import (
     AccessError,
+    BudgetError,
     DefenderError,
     IdentityError,
     IntakeError,
+    QuestionError,
     RelayError,
     SettingsError,
     StorageError,
@@ -276,7 +279,10 @@ def _counted_as(req: func.HttpRequest, caller: Caller) -> str:
     """Whose share a request is of: keys are shared by many, so there it is the address that the front end saw."""
     if caller.kind != "key":
         return caller.id
-    return str(req.headers.get("x-forwarded-for", "")).rpartition(",")[2].strip().rpartition(":")[0]
+    last = str(req.headers.get("x-forwarded-for", "")).rpartition(",")[2].strip()
+    if last.startswith("["):
+        return last[1:].partition("]")[0]
+    return last.partition(":")[0] if last.count(":") == 1 else last
 
 
 def _check_parameters(req: func.HttpRequest, entry: Entry) -> None:
@@ -316,7 +322,7 @@ def _of_error(error: Exception, entry: Entry, request_id: str) -> Reply:
     match error:
         case Refusal():
             return error.reply
-        case ParameterError():
+        case ParameterError() | QuestionError():
             return problem(400, "parameter", "The request is wrong", str(error), error.remediation)
         case AccessError(status=401):
             headers = {"WWW-Authenticate": "Bearer"}
@@ -339,9 +345,12 @@ def _of_error(error: Exception, entry: Entry, request_id: str) -> Reply:
             telemetry.log_event(_LOG, logging.ERROR, "http_storage", detail=str(error), request=request_id)
             again = {"Retry-After": "10"}
             return problem(503, "storage", "Storage did not answer", str(error), error.remediation, again)
+        case BudgetError():
+            again = {"Retry-After": str(math.ceil(error.retry_after))}
+            return problem(429, "budget", "No call to Defender is left now", str(error), error.remediation, again)
         case DefenderError() | IdentityError():
             telemetry.log_event(_LOG, logging.WARNING, "http_defender", detail=str(error), request=request_id)
-            again = {"Retry-After": "10"}
+            again = {"Retry-After": str(math.ceil(getattr(error, "retry_after", None) or 10))}
             return problem(
                 502, "defender", "Defender did not answer as it should", str(error), error.remediation, again
             )
