@@ -25,3 +25,9 @@ def check(indicator: Indicator) -> Problem | None:
         if problem is not None:
             return problem
     return None
+
+
+def check_all(indicator: Indicator) -> list[Problem]:
+    """Every guard's reason why not; those that nobody may override come first."""
+    problems = [problem for guard in GUARDS if (problem := guard(indicator)) is not None]
+    return sorted(problems, key=lambda problem: problem.overridable)

@@ -20,6 +20,9 @@ _LINK_LOCAL = ("link_local_address", "a link-local address")
 _MULTICAST = ("multicast_address", "a multicast address")
 _DOCUMENTATION = ("documentation_address", "an address reserved for documentation")
 _RESERVED = ("reserved_address", "a reserved address")
+# These nobody may override: there is nothing that Defender could take, or another way to say it.
+_RANGE = ("address_range", "not a single address")
+_MAPPED = ("reserved_address", "an IPv4 address written as IPv6; send the IPv4 address itself")
 
 # (network, (reason code, words)); sorted, no overlaps.
 SPECIAL_IPV4 = (
@@ -51,7 +54,7 @@ SPECIAL_IPV6 = (
 )
 _OUTSIDE_IPV6 = (
     ("::1/128", _LOOPBACK),
-    ("::ffff:0:0/96", ("reserved_address", "an IPv4 address written as IPv6; send the IPv4 address itself")),
+    ("::ffff:0:0/96", _MAPPED),
     ("64:ff9b:1::/48", ("private_address", "an address of a local NAT64 (64:ff9b:1::/48)")),
     ("fc00::/7", _PRIVATE),
     ("fe80::/10", _LINK_LOCAL),
@@ -85,16 +88,17 @@ def check(indicator: Indicator) -> Problem | None:
         try:
             why = special_ipv6(IPv6Address(host))
         except AddressValueError:
-            why = ("address_range", "not a single address")
+            why = _RANGE
     elif indicator.type is IndicatorType.IP_ADDRESS:
-        why = ("address_range", "not a single address")
+        why = _RANGE
     else:
         return None  # a name that ends in a digit
     if why is None:
         return None
     shown = shorten(indicator.value)
     place = f"{shown!r} is" if indicator.type is IndicatorType.IP_ADDRESS else f"the host of {shown!r} is"
-    return Problem(why[0], f"{place} {why[1]}. Only single public addresses are published.")
+    text = f"{place} {why[1]}. Only single public addresses are published."
+    return Problem(why[0], text, why not in (_RANGE, _MAPPED))
 
 
 def special_ipv4(address: str) -> tuple[str, str] | None:

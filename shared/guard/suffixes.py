@@ -54,10 +54,12 @@ def check(indicator: Indicator) -> Problem | None:
         return Problem(
             "public_suffix",
             f"{where} a public suffix, under which unrelated parties have their names. Send the name that is meant.",
+            True,
         )
     return Problem(
         "single_label",
         f"{where} a single label, which is a whole top-level domain or a machine of your own. Send the full name.",
+        True,
     )
 
 

@@ -16,7 +16,7 @@ from shared.indicators import parse
 from shared.indicators.fast import constructor
 from shared.indicators.matrix import parse_convert, resolve
 from shared.indicators.model import Action, Indicator, IndicatorType
-from shared.indicators.names import CANONICAL, FIELDS, IGNORED, NOT_PERMITTED, TYPE_NAMES
+from shared.indicators.names import CANONICAL, FIELDS, IGNORED, NOT_PERMITTED, OVERRIDE, TYPE_NAMES
 from shared.indicators.normalise import infer_type, normalise
 from shared.indicators.parse import Context, Rejected
 from shared.indicators.problem import Problem, json_type, shorten
@@ -35,11 +35,15 @@ _PLANS_MAX = 1_024
 
 
 class Built(NamedTuple):
-    """What became of one object: exactly one of `indicator` and `problem` is set; `notes` are the changes made."""
+    """What became of one object: exactly one of `indicator` and `problem` is set; `notes` are the changes made.
+
+    `override` is the reason why guards are to be overridden, "" when none is given.
+    """
 
     indicator: Indicator | None
     problem: Problem | None
     notes: tuple[str, ...] = ()
+    override: str = ""
 
 
 class _Template(NamedTuple):
@@ -57,6 +61,7 @@ class _Plan(NamedTuple):
     kind: IndicatorType | None
     fields: dict[str, Any]
     notes: tuple[str, ...]
+    override: str
     templates: dict[IndicatorType, _Template | Problem]
 
 
@@ -88,6 +93,7 @@ class Builder:
         defaults: Mapping[str, object] | None = None,
         incident: str = "",
         allow_allowed: bool = False,
+        allow_override: bool = False,
     ) -> None:
         """
         Args:
@@ -95,10 +101,12 @@ class Builder:
             defaults: fields that every item has unless it says otherwise, by the same names as in an item.
             incident: for the description of items that have none.
             allow_allowed: whether the sender may ask for Allowed.
+            allow_override: whether the sender may have guards overridden.
         """
         self._settings = settings
         self._now = now.astimezone(UTC)
         self._allow_allowed = allow_allowed
+        self._allow_override = allow_override
         self._convert = parse_convert(settings.certificate_convert)
         self._suggestions: dict[str, str] = {}
         self._shapes: dict[tuple[str, ...], _Shape] = {}
@@ -166,6 +174,7 @@ class Builder:
             _make(value, kind, action, title, description, *before, external_id, *after),
             None,
             plan.notes + changed + notes,
+            plan.override,
         )
 
     def _shape(self, raw: Mapping[str, Any], place: str) -> _Shape:
@@ -208,7 +217,9 @@ class Builder:
         fields = {name: value for name, value in self._defaults.items() if name not in _SINGLE}
         fields |= self._given(shape, raw, notes)
         named = fields.pop("indicatorType", None)
-        return _Plan(None if named is None else _kind(named), fields, tuple(notes), {})
+        reason = fields.pop(OVERRIDE, None)
+        override = "" if reason is None else parse.override(OVERRIDE, reason)
+        return _Plan(None if named is None else _kind(named), fields, tuple(notes), override, {})
 
     def _text(self, name: str, value: Any) -> str | None:
         """The text of a single field, or what stands for it when it is absent."""
@@ -234,6 +245,14 @@ class Builder:
             return _OWN
         if lowered in IGNORED or lowered.startswith("@odata."):
             return _READ_ONLY
+        if lowered == OVERRIDE:
+            if self._allow_override:
+                return OVERRIDE
+            raise Rejected(
+                "not_permitted",
+                f"the field {shorten(key)!r}{place} is taken over HTTP alone, and from a caller with the role "
+                "Guards.Override. Leave it out, or ask somebody who has the role.",
+            )
         if lowered.translate(_SPACING) in NOT_PERMITTED:
             raise Rejected(
                 "not_permitted", f"the field {shorten(key)!r}{place} is not for the sender to set. Leave it out."
@@ -275,18 +294,20 @@ class Builder:
             found = parser(name, value, context)
             if found is not None:
                 parsed[attribute] = found
+        asked = parsed.pop("action", None)
         resolution = resolve(
             kind,
-            _short_action(parsed.pop("action", None) or settings.default_action),
+            _short_action(asked or settings.default_action),
             generate_alert=parsed.pop("generate_alert", None),
             convert=self._convert,
         )
         if isinstance(resolution, Problem):
             raise Rejected(resolution.reason, resolution.text)
-        if resolution.action is Action.ALLOWED and not self._allow_allowed:
+        if resolution.action is Action.ALLOWED and not (self._allow_allowed and asked):
             raise Rejected(
                 "not_permitted",
-                "action Allowed switches protection off for this value and is not for this sender to ask for.",
+                "action Allowed switches protection off for this value. It is taken when it is asked for by name, over "
+                "HTTP, by a caller with the role Indicators.Allow. Ask for another, or somebody who has the role.",
             )
         if "severity" not in parsed:
             parsed["severity"] = parse.severity("RELAY_DEFAULT_SEVERITY", settings.default_severity, context)

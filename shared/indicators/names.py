@@ -65,5 +65,7 @@ TYPE_NAMES: Mapping[str, IndicatorType] = {kind.value.lower(): kind for kind in 
     "thumbprint": IndicatorType.CERTIFICATE_THUMBPRINT,
 }
 
+# Over HTTP, from who may override guards: the reason why. Else it is one of the names above, and rejected as such.
+OVERRIDE = "override"
 CANONICAL: dict[str, str] = {name.lower(): name for name in FIELDS} | dict(ALIASES)
 IGNORED = {name.lower(): name for name in READ_ONLY}

@@ -18,6 +18,7 @@ from shared.settings import Settings
 # Microsoft publishes no maximum for the other texts; this is ours, so that nothing without bounds is stored.
 TEXT_MAX = 4_000
 LIST_MAX = 100
+OVERRIDE_MAX = 400
 NEVER = "never"
 
 
@@ -56,6 +57,14 @@ def clean_text(name: str, value: Any, limit: int) -> str | None:
     if not text.isprintable() and _CONTROL.search(text):
         raise Rejected("control_character", f"{name} {shorten(text, 40)!r} has control characters; remove them.")
     return text or None
+
+
+def override(name: str, value: Any) -> str:
+    """The reason why guards are to be overridden: 1 to 400 characters on one line."""
+    reason = clean_text(name, value, OVERRIDE_MAX)
+    if not reason or not reason.isprintable():
+        raise Rejected("bad_override", f"{name} is the reason why a guard is overridden; write it in one line.")
+    return reason
 
 
 def title(name: str, value: Any, context: Context) -> str | None:

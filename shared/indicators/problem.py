@@ -13,10 +13,12 @@ class Problem:
 
     reason: a short stable code for counting ("private_address", "unknown_field", "action_not_for_type", ...).
     text: one or two plain sentences: the field, the value (shortened), what is wrong, what to do.
+    overridable: of a guard, that a sender with the right to do so may have the item published nonetheless.
     """
 
     reason: str
     text: str
+    overridable: bool = False
 
 
 def shorten(value: object, limit: int = _SHOWN_MAX) -> str:

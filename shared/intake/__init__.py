@@ -7,7 +7,7 @@ from datetime import datetime
 from typing import Any
 
 from shared.errors import TooLargeError, UnreadableError
-from shared.intake.contract import Door, Message, Pointer
+from shared.intake.contract import Door, Message, Pointer, Privilege
 from shared.intake.detect import Repeated, decode
 from shared.intake.native import count, read_native
 from shared.settings import Settings
@@ -17,12 +17,21 @@ __all__ = ["read"]
 _PART = re.compile(r"[0-9a-z][0-9a-z-]{9,79}").fullmatch
 
 
-def read(body: bytes, *, door: Door, now: datetime, settings: Settings) -> Pointer | Message:
+def read(
+    body: bytes,
+    *,
+    door: Door,
+    now: datetime,
+    settings: Settings,
+    privileges: frozenset[Privilege] = frozenset(),
+    caller: str = "",
+) -> Pointer | Message:
     """What `body` says: a pointer to a stored part (from the queue only), or a message with an item per indicator.
 
     Args:
         body: as it was sent, plain or base64 (see `detect.decode`).
         now: the moment it was sent; expirations count from it and may not lie before it.
+        privileges: what its sender, `caller`, may do beyond others; a message on the queue carries none.
 
     Each item of the message is either an indicator that passed the guards or the reason why not; one item never
     affects another.
@@ -46,7 +55,9 @@ def read(body: bytes, *, door: Door, now: datetime, settings: Settings) -> Point
         if door is Door.HTTP:
             raise TooLargeError(text, remediation=remedy)
         raise UnreadableError(text, reason="too_many_items", remediation=remedy)
-    return read_native(value, now=now, settings=settings)
+    if door is not Door.HTTP:
+        privileges = frozenset()
+    return read_native(value, now=now, settings=settings, privileges=privileges, caller=caller)
 
 
 def _is_pointer(value: dict[str, Any]) -> bool:

@@ -8,7 +8,7 @@ from enum import StrEnum
 from shared.indicators.model import Indicator
 from shared.indicators.problem import Problem
 
-__all__ = ["Door", "Item", "Message", "Pointer", "Problem"]
+__all__ = ["Door", "Item", "Message", "Pointer", "Privilege", "Problem"]
 
 
 class Door(StrEnum):
@@ -18,11 +18,19 @@ class Door(StrEnum):
     HTTP = "http"
 
 
+class Privilege(StrEnum):
+    """What a sender may do beyond others; over HTTP only. Spelled as the roles that give it."""
+
+    OVERRIDE = "Guards.Override"
+    ALLOW = "Indicators.Allow"
+
+
 @dataclasses.dataclass(frozen=True, slots=True)
 class Item:
     """One item of a message, in the order it was sent. Exactly one of `indicator` and `problem` is set.
 
-    `shown` is the value as it was sent, shortened, for people; `notes` are the changes made, in plain words.
+    `shown` is the value as it was sent, shortened, for people; `notes` are the changes made, in plain words, and the
+    guards overridden, by whom and why.
     """
 
     ordinal: int
@@ -30,6 +38,7 @@ class Item:
     indicator: Indicator | None = None
     problem: Problem | None = None
     notes: tuple[str, ...] = ()
+    overridden: tuple[str, ...] = ()  # reason codes of guards
 
 
 @dataclasses.dataclass(frozen=True, slots=True)

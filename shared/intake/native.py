@@ -7,6 +7,7 @@ that it is kept whole and can be sent again, instead of being half understood.
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Mapping
 from datetime import datetime
 from typing import Any
@@ -15,9 +16,10 @@ from shared import guard
 from shared.errors import UnreadableError
 from shared.indicators.fast import constructor
 from shared.indicators.fields import NESTING_MAX, Builder, too_deep
+from shared.indicators.model import Indicator
 from shared.indicators.names import NOT_PERMITTED
 from shared.indicators.problem import Problem, json_type, shorten
-from shared.intake.contract import Item, Message
+from shared.intake.contract import Item, Message, Privilege
 from shared.intake.detect import Repeated
 from shared.settings import Settings
 
@@ -31,8 +33,17 @@ _VALUE_NAMES = frozenset({"indicatorvalue", "value"})
 _REMEDY = "Correct the message and send it again; docs/queue-contract.md has the fields and examples."
 
 
-def read_native(value: Any, *, now: datetime, settings: Settings) -> Message:
+def read_native(
+    value: Any,
+    *,
+    now: datetime,
+    settings: Settings,
+    privileges: frozenset[Privilege] = frozenset(),
+    caller: str = "",
+) -> Message:
     """The message in the JSON value `value`, an item for each indicator in the order they were sent.
+
+    privileges: what its sender, `caller`, may do beyond others.
 
     Raises:
         UnreadableError: no indicator can be read from it, or its envelope is wrong.
@@ -48,9 +59,16 @@ def read_native(value: Any, *, now: datetime, settings: Settings) -> Message:
         raise _unreadable("The message holds no indicators.", "empty")
     _check_schema(envelope.get("schema"))
     incident = _incident(envelope.get("incident"))
-    builder = Builder(settings=settings, now=now, defaults=_defaults(envelope.get("defaults")), incident=incident)
+    builder = Builder(
+        settings=settings,
+        now=now,
+        defaults=_defaults(envelope.get("defaults")),
+        incident=incident,
+        allow_allowed=Privilege.ALLOW in privileges,
+        allow_override=Privilege.OVERRIDE in privileges,
+    )
     return Message(
-        items=tuple([_item(builder, ordinal, entry) for ordinal, entry in enumerate(entries)]),
+        items=tuple([_item(builder, ordinal, entry, caller) for ordinal, entry in enumerate(entries)]),
         source=_index("source", envelope.get("source")),
         incident=incident,
         correlation_id=_index("correlationId", envelope.get("correlationId")),
@@ -116,7 +134,7 @@ def _split(value: dict[str, Any]) -> tuple[dict[str, Any], list[Any]]:
     return envelope, entries
 
 
-def _item(builder: Builder, ordinal: int, entry: Any) -> Item:
+def _item(builder: Builder, ordinal: int, entry: Any, caller: str) -> Item:
     if type(entry) is str:
         entry = {"indicatorValue": entry}
     elif type(entry) is not dict:
@@ -125,14 +143,33 @@ def _item(builder: Builder, ordinal: int, entry: Any) -> Item:
         else:
             problem = Problem("not_an_object", f"The item is {json_type(entry)}; write an object or a value as text.")
         return Item(ordinal, _shown(entry), None, problem)
-    indicator, refused, notes = builder.build(entry)
+    indicator, refused, notes, reason = builder.build(entry)
+    overridden: tuple[str, ...] = ()
     if indicator is not None:
-        refused = guard.check(indicator)
+        if reason:
+            refused, overridden, told = _overridden(indicator, reason, caller)
+            notes += told
+        else:
+            refused = guard.check(indicator)
         if refused is not None:
             indicator = None
     value = entry.get("indicatorValue")
     shown = value if type(value) is str and len(value) <= 80 and value.isprintable() else _shown(entry)
-    return _make(ordinal, shown, indicator, refused, notes)
+    return _make(ordinal, shown, indicator, refused, notes, overridden)
+
+
+def _overridden(
+    indicator: Indicator, reason: str, caller: str
+) -> tuple[Problem | None, tuple[str, ...], tuple[str, ...]]:
+    """What stands against an indicator whose sender may override guards; which of them that did, and notes of it."""
+    problems = guard.check_all(indicator)
+    if not problems:
+        return None, (), ("override was not needed: no guard stands against it",)
+    if not problems[0].overridable:
+        text = f"{problems[0].text} This cannot be overridden."
+        return dataclasses.replace(problems[0], text=text), (), ()
+    names = tuple(problem.reason for problem in problems)
+    return None, names, tuple(f"guard {name} overridden by {caller}: {reason}" for name in names)
 
 
 _make = constructor(Item)

@@ -10,8 +10,8 @@ import json
 from typing import Any
 
 from shared.indicators.model import Action, IndicatorType, Severity
-from shared.indicators.names import ALIASES, FIELDS, READ_ONLY
-from shared.indicators.parse import LIST_MAX, TEXT_MAX
+from shared.indicators.names import ALIASES, FIELDS, OVERRIDE, READ_ONLY
+from shared.indicators.parse import LIST_MAX, OVERRIDE_MAX, TEXT_MAX
 from shared.intake.native import INDEX_MAX, SCHEMA
 from shared.settings import Settings
 
@@ -32,9 +32,17 @@ def _fields(settings: Settings) -> dict[str, Any]:
             "description": "Inferred from the value when absent; a thumbprint is never inferred.",
         },
         "action": {
-            "enum": [*(action for action in Action if action is not Action.ALLOWED), "Alert", "AlertAndBlock", None],
+            "enum": [*Action, "Alert", "AlertAndBlock", None],
             "description": f"{settings.default_action} when absent, unless the app is set otherwise. Alert and "
-            "AlertAndBlock are retired and become Audit and BlockAndRemediate with an alert.",
+            "AlertAndBlock are retired and become Audit and BlockAndRemediate with an alert. Allowed: over HTTP only, "
+            "with the role Indicators.Allow.",
+        },
+        OVERRIDE: {
+            "type": ["string", "null"],
+            "minLength": 1,
+            "maxLength": OVERRIDE_MAX,
+            "description": "Over HTTP only, with the role Guards.Override: why a guard is to be overridden. On the "
+            "queue it rejects the indicator.",
         },
         "title": {"type": ["string", "null"], "maxLength": settings.title_max},
         "description": {"type": ["string", "null"], "maxLength": settings.description_max},
@@ -57,7 +65,7 @@ def _fields(settings: Settings) -> dict[str, Any]:
             "additionalProperties": False,
         },
     }
-    fields: dict[str, Any] = {name: special.get(name, _TEXT) for name in FIELDS}
+    fields: dict[str, Any] = {name: special.get(name, _TEXT) for name in (*FIELDS, OVERRIDE)}
     fields |= {alias: {**fields[name], "description": f"Another name of {name}."} for alias, name in ALIASES.items()}
     fields |= {name: {"description": "Set by Defender; ignored."} for name in READ_ONLY}
     return fields

@@ -14,8 +14,9 @@ from contextlib import AbstractAsyncContextManager
 from datetime import UTC, datetime
 
 from shared.errors import StorageError
+from shared.indicators.model import Action
 from shared.intake import read
-from shared.intake.contract import Door, Message
+from shared.intake.contract import Door, Item, Message, Privilege
 from shared.ledger import ids, verdicts
 from shared.ledger.deadletters import DeadLetter, DeadLetters
 from shared.ledger.idempotency import Idempotency, Record, row_name
@@ -38,6 +39,7 @@ _REPLAYED = 1e-6
 _SMALL = 64 * 1024
 _SMALL_AT_ONCE = 2 * 1024 * 1024
 _LARGE_AT_ONCE = 12 * 1024 * 1024
+_NAMED = 20  # values that a log line names
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -78,13 +80,21 @@ class Submitting:
         self._large = Gate(_LARGE_AT_ONCE)
 
     async def submit(
-        self, body: bytes, *, caller: str, caller_name: str = "", key: str = "", dry_run: bool = False
+        self,
+        body: bytes,
+        *,
+        caller: str,
+        caller_name: str = "",
+        key: str = "",
+        dry_run: bool = False,
+        privileges: frozenset[Privilege] = frozenset(),
     ) -> Taken:
         """Read, judge and (unless it is a dry run) store a submission.
 
         Args:
             caller, caller_name: who sends it, for the ledger.
             key: of the Idempotency-Key header, scoped to the caller; "" when there is none.
+            privileges: what the caller may do beyond others.
 
         Raises UnreadableError or TooLargeError for what cannot be taken, KeyReuseError or KeyBusyError for the key,
         StorageError when it was not stored, or may not have been.
@@ -97,7 +107,7 @@ class Submitting:
                 if len(record.runs) > 1:
                     self._tell.event("resumed", submission=record.submission, runs=len(record.runs))
                 header = dataclasses.replace(plain, id=record.submission, intent_at=record.at, run=record.run)
-                return await self._take(body, header)
+                return await self._take(body, header, privileges)
 
             name, told, repeated = await self._keyed.take(
                 row_name(caller, key), digest, room=lambda: self._room(body), run=run, point=self._point_again
@@ -107,22 +117,32 @@ class Submitting:
             await self._submissions.touch()
             now = self._clock.now()
             if dry_run:
-                return Taken("", tuple(map(Verdict.of, (await self._read(body, now)).items)))
+                message = await self._read(body, now, privileges, caller)
+                return Taken("", tuple(map(Verdict.of, message.items)))
             header = dataclasses.replace(plain, id=ids.new_submission(now), intent_at=now)
-            return Taken(header.id, await self._take(body, header) or ())
+            return Taken(header.id, await self._take(body, header, privileges) or ())
 
     def _room(self, body: bytes) -> AbstractAsyncContextManager[None]:
         return (self._small if len(body) <= _SMALL else self._large).room_for(len(body))
 
-    async def _read(self, body: bytes, now: float) -> Message:
-        moment = datetime.fromtimestamp(now, UTC)
-        content = await asyncio.to_thread(read, body, door=Door.HTTP, now=moment, settings=self._settings)
+    async def _read(
+        self, body: bytes, now: float, privileges: frozenset[Privilege] = frozenset(), caller: str = ""
+    ) -> Message:
+        content = await asyncio.to_thread(
+            read,
+            body,
+            door=Door.HTTP,
+            now=datetime.fromtimestamp(now, UTC),
+            settings=self._settings,
+            privileges=privileges,
+            caller=caller,
+        )
         assert isinstance(content, Message)  # a pointer is refused at this door
         return content
 
-    async def _take(self, body: bytes, header: Header) -> tuple[Verdict, ...] | None:
+    async def _take(self, body: bytes, header: Header, privileges: frozenset[Privilege]) -> tuple[Verdict, ...] | None:
         """Read and store what `header` is the beginning of; None when another run of it was stored before."""
-        message = await self._read(body, header.intent_at)
+        message = await self._read(body, header.intent_at, privileges, header.caller)
         header = dataclasses.replace(
             header,
             submitted=len(message.items),
@@ -160,17 +180,44 @@ class Submitting:
             if item.problem is not None
         ]
         rows = [row for piece in split_outcomes(rejected, header.run) for row in outcome_rows(header.id, *piece)]
-        if not await self._write(header, items, rows):
+        if not await self.write(header, items, rows):
             return False
         for made in rejected:
             self._tell.rejected(made.reason)
         self._tell.event(
-            "submitted", submission=header.id, incident=header.incident, items=header.submitted, rejected=len(rejected)
+            "submitted",
+            submission=header.id,
+            incident=header.incident,
+            caller=header.caller,
+            items=header.submitted,
+            rejected=len(rejected),
         )
+        self._tell_privileged(header, message.items)
         return True
 
-    async def _write(self, header: Header, items: Sequence[PartItem], rows: Sequence[Row]) -> bool:
-        """Parts, header and verdicts, pointers, in that order; False when another run's header was there before."""
+    def _tell_privileged(self, header: Header, items: Sequence[Item]) -> None:
+        """A line for each guard and reason that was overridden, and one for what is allowed."""
+        groups: dict[tuple[str, str], list[str]] = {}
+        for item in items:
+            if item.indicator is None:
+                continue
+            if item.overridden:
+                for note in item.notes[-len(item.overridden) :]:
+                    groups.setdefault(("guard_overridden", note), []).append(item.indicator.value)
+            if item.indicator.action is Action.ALLOWED:
+                groups.setdefault(("allowed", f"asked for by {header.caller}"), []).append(item.indicator.value)
+        for (event, detail), values in groups.items():
+            named = ", ".join(value[:100] for value in values[:_NAMED])
+            fields = {"submission": header.id, "incident": header.incident, "caller": header.caller}
+            self._tell.event(event, **fields, detail=detail, items=len(values), values=named)
+
+    async def write(
+        self, header: Header, items: Sequence[PartItem], rows: Sequence[Row], *, beside: Row | None = None
+    ) -> bool:
+        """Parts, header and verdicts, the row `beside` those of another submission, pointers, in that order.
+
+        Returns False when another run's header was there before.
+        """
         loop = asyncio.get_running_loop()
         began = loop.time()
         parts = [
@@ -184,6 +231,8 @@ class Submitting:
         if not await self._submissions.create(header, rows):
             await asyncio.gather(*(self._parts.close(part.id) for part in parts))
             return False
+        if beside is not None:
+            await self._submissions.note(beside)
         for part in parts:
             try:
                 await self._parts.point(part.id)
@@ -264,7 +313,7 @@ class Submitting:
             )
             for position, item in enumerate(kept)
         ]
-        await self._write(header, items, [])
+        await self.write(header, items, [])
         return header
 
 

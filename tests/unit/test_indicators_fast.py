@@ -14,7 +14,7 @@ from shared.intake.contract import Item, Problem
 def test_what_it_makes_is_equal_frozen_and_picklable():
     make = constructor(Item)
     ordinary = Item(1, "x", None, Problem("r", "t"), ("n",))
-    made = make(1, "x", None, Problem("r", "t"), ("n",))
+    made = make(1, "x", None, Problem("r", "t"), ("n",), ())
     assert type(made) is Item and made == ordinary and hash(made) == hash(ordinary) and repr(made) == repr(ordinary)
     assert pickle.loads(pickle.dumps(made)) == ordinary
     assert dataclasses.replace(made, ordinal=2).ordinal == 2
