@@ -185,20 +185,23 @@ class Pauses:
 
     async def _end(self, row: Row) -> str | None:
         """Mark a pause as ended; None when it was changed meanwhile."""
-        return await self._tables.update(TABLE, Row(ROUTE, PAUSE_KEY, {"ended": True}, row.etag))
+        data = {"ended": True, "ended_at": self._clock.now()}
+        return await self._tables.update(TABLE, Row(ROUTE, PAUSE_KEY, data, row.etag))
 
     async def _finish(self, row: Row) -> int:
         """Point to what waits, then forget the pause, unless there is another by now; how many parts."""
-        parts = await self._hasten()
+        # Found as ended already: whoever ended it died, maybe between a part's new date and its pointer.
+        parts = await self._hasten(float(row.data["ended_at"]) if row.data["ended"] else None)
         await self._tables.delete(TABLE, ROUTE, PAUSE_KEY, etag=row.etag)
         return parts
 
-    async def _hasten(self) -> int:
+    async def _hasten(self, since: float | None) -> int:
         """Give what waits for want of a call a pointer that is due at once, spread by what the budget lets through.
 
         Two thirds of the calls of a window at once, the next two thirds a window later, and so on: the rest is for what
         comes in meanwhile. What would not come sooner by this is left, and so is what waits because a call failed.
         The earlier pointers find their part closed, or run it once more, which is harmless.
+        since: an earlier try began then, and its dates may lack their pointers.
         """
         limit = self._fenced[0].limits[0]
         share = max(1, limit.calls * 2 // 3)
@@ -210,7 +213,7 @@ class Pauses:
         for part in waiting[:_MOST]:
             due_in = items // self._settings.call_size // share * limit.seconds
             items += part.items
-            if now + due_in + 1.0 < part.due:
+            if now + due_in + 1.0 < part.due or (since is not None and part.due >= since):
                 todo.append((part, due_in))
         pointed = 0
         left = iter(todo)
