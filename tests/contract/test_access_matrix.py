@@ -342,6 +342,12 @@ DISAGREEING = {
     "the mode is spelled wrong": {"RELAY_AUTH": "easyauth"},
     "the mode is in upper case": {"RELAY_AUTH": "EASY-AUTH"},
 }
+UNREADABLE = (
+    "a setting cannot be read",
+    "a setting does not exist",
+    "the mode is spelled wrong",
+    "the mode is in upper case",
+)
 
 
 @pytest.mark.parametrize("case", DISAGREEING)
@@ -353,6 +359,8 @@ def test_it_fails_closed(case: str, tmp_path: Path) -> None:
             for given in [{}, key(KEYS["host"]), MASTER, *perfect, *[one | MASTER for one in perfect]]:
                 answer = gate.call(function, given)
                 assert answer.status in (401, 503) and answer.reached is None, (function, given, answer)
+            if case in UNREADABLE:  # what is wrong with the settings is told to those who have a key
+                assert gate.call(function, perfect[0]).status == 401
             last = gate.call(function, perfect[0] | MASTER)
             assert is_refusal(last, 503) and last.told["remedy"], last
 

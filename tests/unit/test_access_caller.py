@@ -114,6 +114,12 @@ def test_the_principal_says_which_claim_holds_its_roles() -> None:
     assert ask(listed).roles == frozenset()
 
 
+@pytest.mark.parametrize("role_type", ["roles", "urn:other", None])
+def test_both_spellings_of_roles_count_whatever_the_principal_calls_them(role_type: str | None) -> None:
+    long = {"typ": "http://schemas.microsoft.com/ws/2008/06/identity/claims/role", "val": "Operations.Manage"}
+    assert ask([*claims(), long], role_typ=role_type).roles == {Role.READ, Role.OPERATE}
+
+
 def test_what_is_refused_names_no_claim_of_the_caller() -> None:
     for changes in ({"tid": "t-secret"}, {"aud": "a-secret"}, {"exp": "e-secret"}, {"appid": "i-secret"}):
         with pytest.raises(AccessError) as caught:
