@@ -17,6 +17,9 @@ RelayError
 ├── QuestionError            what was asked of Defender's list cannot be understood
 ├── OrderError               an order to operate the app cannot be understood
 │   └── ConflictError        it cannot be carried out as things are
+├── UndoError                a submission cannot be undone
+│   ├── UndoOfUndoError      it is an undo itself
+│   └── UndoTooSoonError     nothing is known yet of what it holds
 ├── BudgetError              the calls for looking are used up for now
 ├── StorageError             queue, table or blob did not do what was asked
 └── DefenderError            the indicators API did not do what was asked
@@ -151,6 +154,24 @@ class ConflictError(OrderError):
     def __init__(self, message: str, *, kind: str, retry_after: float = 0.0, remediation: str | None = None) -> None:
         super().__init__(message, remediation=remediation)
         self.kind = kind
+        self.retry_after = retry_after
+
+
+class UndoError(RelayError):
+    """A submission cannot be undone as things are."""
+
+
+class UndoOfUndoError(UndoError):
+    """It is itself an undo."""
+
+
+class UndoTooSoonError(UndoError):
+    """What it holds is on its way to where it can be read. `retry_after` is in seconds."""
+
+    retryable = True
+
+    def __init__(self, message: str, *, retry_after: int, remediation: str | None = None) -> None:
+        super().__init__(message, remediation=remediation)
         self.retry_after = retry_after
 
 

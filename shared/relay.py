@@ -39,6 +39,7 @@ from shared.publishing.settle import Settler
 from shared.publishing.submit import Submitting
 from shared.publishing.suspects import Suspects
 from shared.publishing.sweep import Sweeper
+from shared.publishing.undo import Undoing
 from shared.settings import Settings, load
 from shared.storage.protocols import Blobs, Clock, Queue, Tables
 
@@ -118,6 +119,7 @@ class Publishing:
         self.submitting = Submitting(
             settings, clock, self.submissions, self.parts, self.letters, self.idempotency, self.verdicts, tell
         )
+        self.undoing = Undoing(clock, self.submissions, self.parts, self.letters, self.order, self.submitting, tell)
         reader = Reader(self.submissions)
         self.search = Search(tables, reader)
         self.uses = Uses(settings, tables, stores.blobs, self.parts, reader, clock)

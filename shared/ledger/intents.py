@@ -126,6 +126,7 @@ class Use:
     """One intent for a (type, value), as the history has it. `expires` and `title` are None in former rows.
 
     at: when it was made, in epoch seconds; a replay or an undo takes an older place in the order.
+    place: where it is in the history, for going on behind it.
     """
 
     type: str
@@ -138,12 +139,15 @@ class Use:
     title: str | None
     at: float
     order: tuple[float, str, int]
+    place: str
 
     @classmethod
     def from_row(cls, row: Row) -> Use:
         """Read a history row."""
         data = row.data
         intent_at, submission, ordinal = float(data["intent_at"]), data["submission"], int(data["ordinal"])
+        order = (intent_at, data.get("as_of", submission), int(data.get("place", ordinal)))
+        _, _, name = row.rk.partition("|h|")
         return cls(
             type=data["type"],
             value=data["value"],
@@ -154,20 +158,21 @@ class Use:
             expires=float(data["expires"]) if "expires" in data else None,
             title=data.get("title"),
             at=float(data.get("at", intent_at)),
-            order=(intent_at, data.get("as_of", submission), int(data.get("place", ordinal))),
+            order=order,
+            place=name if name >= _FORMER_END else place(order),
         )
 
 
 async def history(tables: Tables, key: tuple[str, str], after: str, most: int) -> list[Use]:
     """At most `most` uses of a (type, value), newest first, behind the place `after` ("": from the beginning)."""
     pk, name = partition(key), f"{row_key(key)}|h|"
-    begin = f"{name}{after}0" if after else f"{name}{_FORMER_END}"
-    rows = await tables.query(TABLE, pk=pk, rk=begin, rk_to=f"{name}:", top=most)
+    begin = max(f"{after} ", _FORMER_END)  # a blank is less than whatever a RowKey goes on with
+    rows = await tables.query(TABLE, pk=pk, rk=f"{name}{begin}", rk_to=f"{name}:", top=most)
     uses = [Use.from_row(row) for row in rows]
     if len(uses) < most:
         former = await tables.query(TABLE, pk=pk, rk=name, rk_to=f"{name}{_FORMER_END}")
         known = [Use.from_row(row) for row in former]
-        uses += [use for use in sorted(known, key=lambda use: place(use.order)) if place(use.order) > after]
+        uses += [use for use in sorted(known, key=lambda use: use.place) if use.place > after]
     return uses[:most]
 
 

@@ -2,7 +2,7 @@
 
 PartitionKey is date and shard of the submission's id, so that many small submissions share transactions. RowKeys:
 `id|h` header, `id|o|part|call` outcomes, `id|d|part|newpart` items deferred for the first time, `id|s|n`, `id|e|n`
-start and end of a lonely attempt (see publishing/isolation.py).
+start and end of a lonely attempt (see publishing/isolation.py), `id|u|undo` that another submission undoes it.
 """
 
 from __future__ import annotations
@@ -76,6 +76,7 @@ class Submission:
 
     header: Header
     fold: Fold
+    undone_by: tuple[str, ...] = ()
 
     @classmethod
     def of(cls, header: Header, rows: Sequence[Row]) -> Submission:
@@ -87,7 +88,7 @@ class Submission:
         known = fold(header.submitted, _of_run(header, rows))
         if not header.decoded:
             known = dataclasses.replace(known, submitted=max([0, *known.fates, *known.deferred]) + 1)
-        return cls(header, known)
+        return cls(header, known, tuple(name for name, _ in _undos(rows)))
 
     @property
     def finished(self) -> bool:
@@ -109,6 +110,18 @@ def outcome_rows(submission: str, part: str, call: str, outcomes: Sequence[Outco
 def deferral_row(submission: str, part: str, new_part: str, ordinals: Sequence[int]) -> Row:
     """That these items wait in `new_part`."""
     return Row(ids.partition(submission), f"{submission}|d|{part}|{new_part}", packing.pack(list(ordinals)))
+
+
+def undo_row(submission: str, undo: str, at: float, covers: Sequence[Sequence[int]]) -> Row:
+    """That `undo` undoes a submission; `covers` names, for each item of the undo, those of the submission's items."""
+    data = {"at": at, **packing.pack([list(ordinals) for ordinals in covers])}
+    return Row(ids.partition(submission), f"{submission}|u|{undo}", data)
+
+
+def _undos(rows: Iterable[Row]) -> list[tuple[str, list[list[int]]]]:
+    """The undos that these rows tell of, oldest first, each with what it covers."""
+    found = sorted((float(row.data["at"]), row.rk, row) for row in rows if "|u|" in row.rk)
+    return [(name.rpartition("|")[2], packing.unpack(row.data) or []) for _, name, row in found]
 
 
 def door_call(run: str) -> str:
@@ -219,6 +232,15 @@ class Submissions:
         rows = await self.rows(submission)
         header = next((Header.from_row(row) for row in rows if row.rk.endswith("|h")), None)
         return None if header is None else (Submission.of(header, rows), list(_of_run(header, rows)))
+
+    async def undos(self, submission: str) -> list[tuple[str, list[list[int]]]]:
+        """The undos of a submission, oldest first, each with what it covers (see `undo_row`)."""
+        prefix = f"{submission}|u|"
+        return _undos(await self._tables.query(TABLE, pk=ids.partition(submission), rk=prefix, rk_to=f"{prefix}g"))
+
+    async def note(self, row: Row) -> None:
+        """Write one row whose key nobody else has."""
+        await self._tables.insert(TABLE, row)
 
     async def rows(self, submission: str) -> list[Row]:
         """All rows of one submission."""
