@@ -33,6 +33,9 @@ from shared.errors import (
     DefenderError,
     IdentityError,
     IntakeError,
+    KeyBusyError,
+    KeyFormError,
+    KeyReuseError,
     QuestionError,
     RelayError,
     SettingsError,
@@ -324,6 +327,16 @@ def _of_error(error: Exception, entry: Entry, request_id: str) -> Reply:
             return error.reply
         case ParameterError() | QuestionError():
             return problem(400, "parameter", "The request is wrong", str(error), error.remediation)
+        case KeyFormError():
+            return problem(400, "idempotency-key", "The Idempotency-Key is wrong", str(error), error.remediation)
+        case KeyReuseError():
+            return problem(
+                422, "key-reused", "The Idempotency-Key came with another body", str(error), error.remediation
+            )
+        case KeyBusyError():
+            again = {"Retry-After": str(math.ceil(error.retry_after))}
+            title = "The first request with this Idempotency-Key has not ended"
+            return problem(409, "in-progress", title, str(error), error.remediation, again)
         case AccessError(status=401):
             headers = {"WWW-Authenticate": "Bearer"}
             return problem(401, "unauthenticated", "Who asks is not known", str(error), error.remediation, headers)
@@ -351,9 +364,8 @@ def _of_error(error: Exception, entry: Entry, request_id: str) -> Reply:
         case DefenderError() | IdentityError():
             telemetry.log_event(_LOG, logging.WARNING, "http_defender", detail=str(error), request=request_id)
             again = {"Retry-After": str(math.ceil(getattr(error, "retry_after", None) or 10))}
-            return problem(
-                502, "defender", "Defender did not answer as it should", str(error), error.remediation, again
-            )
+            remedy = error.remediation or "Ask again after Retry-After; GET /api/health tells what is wrong."
+            return problem(502, "defender", "Defender did not answer as it should", str(error), remedy, again)
     telemetry.log_event(_LOG, logging.ERROR, "http_error", exc_info=True, function=entry.function, request=request_id)
     return problem(500, "internal", "Something went wrong", "The app's log tells what.", "Try again later.")
 
@@ -370,7 +382,8 @@ def common_headers(req: func.HttpRequest, request_id: str) -> dict[str, str]:
         headers["Vary"] = "Origin"
         if origin.lower() in origins:
             headers["Access-Control-Allow-Origin"] = origin
-            headers["Access-Control-Expose-Headers"] = "ETag, Location, Retry-After, X-Request-Id"
+            exposed = "ETag, Idempotent-Replayed, Location, Retry-After, X-Request-Id"
+            headers["Access-Control-Expose-Headers"] = exposed
     return headers
 
 

@@ -75,7 +75,7 @@ def _security() -> list[dict[str, list[str]]]:
 
 def _problem(status: int, text: str) -> dict[str, Any]:
     made: dict[str, Any] = {"description": text, "headers": dict(_HEADERS)}
-    if status in (429, 502, 503):
+    if status in (409, 429, 502, 503):
         made["headers"]["Retry-After"] = {"schema": {"type": "integer"}, "description": "Seconds."}
     content = {"application/problem+json": {"schema": {"$ref": "#/components/schemas/Problem"}}}
     # The host's own 401 has no body.
@@ -133,6 +133,9 @@ def _success(entry: Entry, status: int) -> dict[str, Any]:
         headers["Retry-After"] = {"schema": {"type": "integer"}, "description": "Seconds until asking is worth it."}
     if entry.method == "GET":
         headers["ETag"] = {"schema": {"type": "string"}, "description": "For If-None-Match."}
+    if entry.function == "PostSubmission":
+        text = "`true`: the answer to an earlier request with the same Idempotency-Key."
+        headers["Idempotent-Replayed"] = {"schema": {"type": "string"}, "description": text}
     text = "Not finished yet." if status == 202 else "As asked."
     kind = {"schema": {"$ref": f"#/components/schemas/{entry.shows}"} if entry.shows else {"type": "object"}}
     content: dict[str, Any] = {"application/json": kind}

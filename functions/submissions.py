@@ -7,7 +7,10 @@ import asyncio
 import azure.functions as func
 
 from functions.http import Ask, Reply, answer, problem, serve
+from shared.identity.caller import Caller
+from shared.intake.contract import Privilege
 from shared.ledger import ids
+from shared.ledger.idempotency import parse_key
 from shared.ledger.submissions import Submission
 from shared.ledger.view import items_shown, submission_shown, verdicts_shown
 from shared.relay import relay
@@ -17,12 +20,13 @@ bp = func.Blueprint()
 _POLL = 0.25
 _POLL_MOST = 3.0
 _RETRY_AFTER = "5"
+_REPEATED = "Idempotent-Replayed"  # as others call it: the answer is an earlier request's
 
 
 @serve(bp, "PostSubmission")
 async def post_submission(ask: Ask) -> Reply:
     """Take a submission. 202 while anything is pending, 200 when all is final; `?wait=` seconds, `?dry_run=true`."""
-    wait = ask.number("wait")
+    wait, dry_run = ask.number("wait"), ask.flag("dry_run")
     if not ask.body:
         if not ask.header("content-length"):
             return problem(
@@ -34,14 +38,28 @@ async def post_submission(ask: Ask) -> Reply:
             )
         return problem(400, "empty", "The body is empty", "There is nothing in it.", "Send at least one indicator.")
     app = relay().publishing
-    taken = await app.submitting.submit(ask.body, caller=ask.caller.id, dry_run=ask.flag("dry_run"))
+    given = ask.req.headers.get("idempotency-key")
+    taken = await app.submitting.submit(
+        ask.body,
+        caller=ask.caller.id,
+        caller_name=ask.caller.name,
+        key="" if given is None or dry_run else parse_key(given),
+        dry_run=dry_run,
+        privileges=_privileges(ask.caller),
+    )
     if not taken.id:
         return answer({"dryRun": True, **verdicts_shown(taken.items)})
     link = f"{ask.base}/api/submissions/{taken.id}"
     known = await _until_finished(taken.id, wait)
     shown = submission_shown(known) if known else {"id": taken.id}
     status, headers = _status(known, link)
+    if taken.repeated:
+        headers[_REPEATED] = "true"
     return answer({**shown, "link": link, **verdicts_shown(taken.items)}, status, headers)
+
+
+def _privileges(caller: Caller) -> frozenset[Privilege]:
+    return frozenset(privilege for privilege in Privilege if privilege.value in caller.roles)
 
 
 @serve(bp, "GetSubmission")
@@ -49,11 +67,14 @@ async def get_submission(ask: Ask) -> Reply:
     """What became of a submission; its items by `?skip=` and `?top=`, of one state by `?state=`."""
     name = ask.param("id")
     top, skip = ask.number("top"), ask.number("skip")
-    known = await _until_finished(name, ask.number("wait")) if ids.is_submission(name) else None
-    if known is None or (ask.own_only and known.header.caller != ask.caller.id):
+    wait = ask.number("wait")
+    known = await relay().publishing.submissions.read(name) if ids.is_submission(name) else None
+    if known is None or (ask.own_only and known.header.caller != ask.caller.id):  # before any waiting
         return problem(
             404, "not-found", "No such submission", f"There is no submission {name[:60]!r}.", "Check the id."
         )
+    if wait and not known.finished:
+        known = await _until_finished(name, wait) or known
     link = f"{ask.base}/api/submissions/{name}"
     items, following = await items_shown(relay().publishing.parts, known, skip, top, ask.text("state"))
     shown = {**submission_shown(known), "link": link, "items": items}
