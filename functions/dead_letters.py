@@ -40,7 +40,7 @@ async def replay_dead_letter(ask: Ask) -> Reply:
             "Look at that submission.",
         )
     try:
-        submission = await app.submitting.replay(letter, caller=ask.caller.id)
+        submission = await app.submitting.replay(letter, caller=ask.caller.id, caller_name=ask.caller.name)
     except UnreadableError as error:
         return problem(
             422,
