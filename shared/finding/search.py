@@ -80,7 +80,7 @@ class Search:
         while True:
             keys = await self._index.page(kind, value, place, question.since, question.until, EXAMINED_MOST)
             left = iter(keys)
-            while chunk := list(itertools.islice(left, min(_CHUNK, question.top - len(hits)) or 1)):
+            while chunk := list(itertools.islice(left, max(1, min(_CHUNK, question.top - len(hits))))):
                 if len(hits) == question.top or examined >= EXAMINED_MOST or items >= ITEMS_MOST:
                     return Page(hits, question.following(place), examined)
                 looks = await asyncio.gather(*(self._look(question, kind, value, key) for key in chunk))

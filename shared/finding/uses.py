@@ -107,7 +107,7 @@ class Uses:
         """
         keys, notes = keys_of(question.value, self._settings)
         heads = await asyncio.gather(*(self._head(key) for key in keys))
-        newest = {head.order for head in heads if head is not None}
+        newest = {(head.item.submission, head.item.ordinal) for head in heads if head is not None}
         told: dict[str, Any] = {"value": keys[0][1], "types": [key[0] for key in keys]}
         if notes:
             told["notes"] = list(notes)
@@ -126,23 +126,24 @@ class Uses:
     # The uses
 
     async def _uses(
-        self, question: Question, keys: Sequence[Key], newest: set[tuple[float, str, int]]
+        self, question: Question, keys: Sequence[Key], newest: set[tuple[str, int]]
     ) -> tuple[list[dict[str, Any]], str]:
         place = question.place or intents.moment_place(question.until)
         lists = await asyncio.gather(*(intents.history(self._tables, key, place, EXAMINED_MOST + 1) for key in keys))
-        found = sorted((use for uses in lists for use in uses), key=lambda use: intents.place(use.order))
-        found = [use for use in found if use.intent_at >= question.since]
+        found = sorted((use for uses in lists for use in uses), key=lambda use: use.place)
         hits: list[dict[str, Any]] = []
         examined = items = 0
         while examined < len(found):
             if len(hits) == question.top or examined >= EXAMINED_MOST or items >= ITEMS_MOST:
-                return hits, question.following(intents.place(found[examined - 1].order))
-            chunk = found[examined : examined + min(_CHUNK, question.top - len(hits))]
+                return hits, question.following(found[examined - 1].place)
+            most = min(_CHUNK, question.top - len(hits), EXAMINED_MOST - examined)
+            chunk = found[examined : examined + most]
+            examined += len(chunk)
+            chunk = [use for use in chunk if question.since <= use.at < question.until]
             fates = await self._fates([(use.submission, use.ordinal) for use in chunk])
             for use, fate in zip(chunk, fates, strict=True):
-                if use.intent_at < question.until and _fits(question, fate):
-                    hits.append(_use_shown(use, fate, use.order in newest))
-            examined += len(chunk)
+                if _fits(question, fate):
+                    hits.append(_use_shown(use, fate, (use.submission, use.ordinal) in newest))
             items += sum({fate.header.id: fate.header.submitted for fate in fates if fate.header}.values())
         return hits, ""
 

@@ -296,7 +296,7 @@ class Committer:
         left.extend(self._waiting)
         self._waiting = left
         if finals:
-            self._spawn(self._settle_or_fail(finals))
+            self._spawn(self._settle_or_fail(finals, never_staged=True))
         if not entries:
             return
         self._busy |= keys
@@ -322,8 +322,10 @@ class Committer:
         self._background.add(task)
         task.add_done_callback(self._background.discard)
 
-    async def _settle_or_fail(self, finals: Sequence[tuple[Entry, Outcome]]) -> None:
+    async def _settle_or_fail(self, finals: Sequence[tuple[Entry, Outcome]], *, never_staged: bool = False) -> None:
         try:
+            if never_staged:
+                await self._order.note([entry.item for entry, _ in finals])
             await self._settler.settle(finals)
         except Exception as error:
             for entry, _ in finals:

@@ -124,6 +124,16 @@ class Order:
             heads = {key: Head.from_row(row) if row else None for key, row in zip(heads, rows, strict=True)}
         raise StorageError("the newest intents changed faster than they could be written")
 
+    async def note(self, items: Sequence[PartItem]) -> None:
+        """Write items that will never be staged into the history: whoever asks for their value is to hear of them."""
+        by_partition: dict[str, dict[str, Row]] = {}
+        for item in items:
+            row = intents.history_row(item)
+            by_partition.setdefault(row.pk, {})[row.rk] = row
+        operations = [[Op("upsert", row) for row in rows.values()] for rows in by_partition.values()]
+        pieces = [ops[at : at + 100] for ops in operations for at in range(0, len(ops), 100)]
+        await asyncio.gather(*(self._tables.transact(intents.TABLE, piece) for piece in pieces))
+
     @staticmethod
     def _staged(group: Group, head: Head | None, etags: dict[tuple[str, str], str]) -> Staged:
         etag = etags.get(group.lead.key)

@@ -161,7 +161,15 @@ class Sweeper:
             past = [row for row in heads if 0.0 < max(float(row.data["expires"]), float(row.data["gone_at"])) < limit]
             # Somebody may mean it anew this very moment: then head and history stay.
             gone = {row.rk for row in past if await self._tables.delete(INTENTS, row.pk, row.rk, etag=row.etag)}
-            history = [row for row in rows if "|" in row.rk and row.rk.partition("|")[0] in gone]
+            # What was never staged has a history without a head.
+            kept = {row.rk for row in heads} - gone
+            history = [
+                row
+                for row in rows
+                if "|" in row.rk
+                and (name := row.rk.partition("|")[0]) not in kept
+                and (name in gone or float(row.data["intent_at"]) < limit)
+            ]
             forgotten += len(gone) + await self._delete(INTENTS, history)
         return forgotten
 

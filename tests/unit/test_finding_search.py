@@ -140,7 +140,7 @@ def test_pages_neither_skip_nor_repeat_while_others_are_added(
             following = page.following
             if not following:
                 break
-            newest = before[found[-1]] if found[-1] in before else 0
+            newest = before.get(found[-1], 0)
             age = next(more, None)
             if age is not None:
                 await ledger.add(NOW - min(age, newest) / 1000, "accepted", source="s")
