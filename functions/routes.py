@@ -64,6 +64,8 @@ _OPERATE = frozenset({Role.OPERATE})
 WAIT = Parameter("wait", "number", "Seconds to wait for the end.", 0, 120)
 SKIP = Parameter("skip", "number", "Items to leave out at the beginning.", 0, 1_000_000)
 TOP = Parameter("top", "number", "Items in one answer.", 100, 1_000)
+CURSOR = Parameter("cursor", "text", "Where to go on; nextLink has it.")
+FORMAT = Parameter("format", "choice", "JSON or CSV.", choices=("json", "csv"))
 
 TABLE: tuple[Entry, ...] = (
     Entry(
@@ -96,6 +98,16 @@ TABLE: tuple[Entry, ...] = (
         shows="Submission",
     ),
     Entry(
+        "UndoSubmission",
+        "DELETE",
+        "submissions/{id}",
+        "admin",
+        _OPERATE,
+        "Withdraw what a submission published and still owns; the undo is a submission itself.",
+        answers=(200, 202),
+        shows="Undo",
+    ),
+    Entry(
         "GetDeadLetters", "GET", "dead-letters", "function", _OPERATE, "The dead letters, newest first.", (SKIP, TOP)
     ),
     Entry(
@@ -106,6 +118,49 @@ TABLE: tuple[Entry, ...] = (
         _OPERATE,
         "Replay a dead letter as a new submission.",
         answers=(202,),
+    ),
+    Entry(
+        "FindIndicators",
+        "GET",
+        "indicators",
+        "function",
+        _LOOK,
+        "What Defender holds now: by value, type, action and owner.",
+        (
+            Parameter(
+                "value",
+                "text",
+                "Only this value; then the answer is that of GET /api/indicators/{value}.",
+                longest=3_200,
+                example="evil.example",
+            ),
+            Parameter("type", "text", "Only indicators of this type.", longest=40, example="DomainName"),
+            Parameter("action", "text", "Only indicators with this action.", longest=40, example="Block"),
+            Parameter("owner", "choice", "Whose: this app's own, or anyone's.", choices=("anyone", "mine")),
+            TOP,
+            CURSOR,
+            FORMAT,
+        ),
+        shows="Indicators",
+    ),
+    Entry(
+        "GetIndicator",
+        "GET",
+        "indicators/{value}",
+        "function",
+        _LOOK,
+        "What Defender holds for one value, what was last meant, and whether they agree.",
+        (FORMAT,),
+        shows="Value",
+    ),
+    Entry(
+        "GetCapacity",
+        "GET",
+        "capacity",
+        "function",
+        _LOOK,
+        "How full the tenant is, and how much of each call budget is used.",
+        shows="Capacity",
     ),
     Entry(
         "GetHealth", "GET", "health", "function", _LOOK, "Whether everything the app needs is there.", shows="Health"

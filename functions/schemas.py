@@ -131,6 +131,89 @@ _ITEM = _object(
     {"ordinal": _COUNT, "value": _TEXT, "state": {"type": "string", "enum": _STATES}, "text": _TEXT},
     {"type": _TEXT, "action": _TEXT, "reason": _TEXT, "notes": _list(_TEXT)},
 )
+_LEFT = _object(
+    {"ordinal": _COUNT, "value": _TEXT, "state": {"type": "string", "enum": _STATES}, "why": _TEXT},
+    text="An item of the submission that is left as it is; at most 1,000 are listed.",
+)
+
+_OPEN: Schema = {"type": "string", "nullable": True}
+_MAYBE: Schema = {"type": "boolean", "nullable": True}
+_SEES: Schema = {
+    "type": "string",
+    "enum": ["everyone", "own", "unknown"],
+    "description": "Whose indicators Defender shows this app.",
+}
+_SEEN = {"asOf": _TIME, "sees": _SEES}
+_SEEN_MORE = {"seesText": _TEXT, "note": _TEXT}
+_INDICATOR = _object(
+    {
+        **{name: _TEXT for name in ("id", "value", "type", "action")},
+        **{
+            name: _OPEN
+            for name in ("severity", "title", "description", "expiration", "created", "lastUpdate", "lastUpdatedBy")
+        },
+        **{name: _OPEN for name in ("createdBy", "createdByName", "source")},
+        "generateAlert": _MAYBE,
+        "rbacGroupNames": {"type": "array", "items": _TEXT, "nullable": True},
+        "mine": _MAYBE | {"description": "Whether this app created it; null when it cannot be told."},
+    },
+    text="An indicator as Defender's list has it; times and names are Defender's own.",
+)
+_INTENT = _object(
+    {
+        "type": _TEXT,
+        "value": _TEXT,
+        "action": {"type": "string", "enum": [*_ACTIONS, "Retraction"]},
+        "agrees": _MAYBE | {"description": "Whether Defender holds what was meant; null when it cannot be told."},
+        "text": _TEXT,
+        "intentAt": _TIME,
+        "submission": _TEXT,
+        "ordinal": _COUNT,
+    },
+    {
+        "state": {"type": "string", "enum": _STATES},
+        "stateText": _TEXT,
+        "title": _TEXT,
+        "severity": _TEXT,
+        "expiration": _OPEN,
+        "source": _TEXT,
+        "incident": _TEXT,
+        "caller": _TEXT,
+    },
+    "The newest intent of a type and value, as the ledger has it.",
+)
+_VALUE = {"value": _TEXT, "types": _list(_TEXT), "text": _TEXT, "intents": _list(_ref("Intent"))}
+_COUNTED: Schema = {"type": "object", "additionalProperties": _COUNT}
+_CAPACITY = _object(
+    {
+        **_SEEN,
+        "held": _COUNT,
+        "most": _COUNT,
+        "percent": {"type": "number"},
+        "text": _TEXT,
+        "byType": _COUNTED,
+        "byAction": _COUNTED,
+        "byOwner": _list(_object({"createdBy": _OPEN, "name": _TEXT, "source": _OPEN, "mine": _MAYBE, "held": _COUNT})),
+        "expiring": _object(
+            {"first": _OPEN, "withinDay": _COUNT, "withinWeek": _COUNT, "never": _COUNT},
+            text="Of what is held; an expiry that cannot be read is in none.",
+        ),
+        "calls": {
+            "type": "object",
+            "description": "By route of Defender's API, and the shares `suspect` and `look`.",
+            "additionalProperties": _object(
+                {
+                    "windows": _list(_object({"used": _COUNT, "calls": _COUNT, "seconds": {"type": "number"}})),
+                    "nextCall": _OPEN,
+                    "heldUntil": _OPEN,
+                    "heldReason": _TEXT,
+                    "paused": _FLAG,
+                }
+            ),
+        },
+    },
+    {"seesText": _TEXT},
+)
 
 SCHEMAS: dict[str, Schema] = {
     **_native(),
@@ -149,6 +232,24 @@ SCHEMAS: dict[str, Schema] = {
     "TakenSubmission": _object({**_SUBMISSION, **_VERDICTS}, _SUBMISSION_MORE),
     "DryRun": _object({"dryRun": _FLAG, **_VERDICTS}),
     "Submission": _object({**_SUBMISSION, "items": _list(_ref("Item"))}, {**_SUBMISSION_MORE, "nextLink": _TEXT}),
+    "Undo": _object(
+        {
+            **_SUBMISSION,
+            "undoOf": _TEXT,
+            "retracting": _COUNT,
+            "left": _list(_LEFT),
+            "leftTotal": _COUNT,
+        },
+        {name: schema for name, schema in _SUBMISSION_MORE.items() if name != "undoOf"},
+        "The undo, which is a submission of one retraction for each value, and what it leaves alone.",
+    ),
+    "Indicators": _object(
+        {**_SEEN, "indicators": _list(_ref("Indicator"))}, {**_VALUE, **_SEEN_MORE, "nextLink": _TEXT}
+    ),
+    "Value": _object({**_SEEN, **_VALUE, "indicators": _list(_ref("Indicator"))}, _SEEN_MORE),
+    "Indicator": _INDICATOR,
+    "Intent": _INTENT,
+    "Capacity": _CAPACITY,
     "Health": _object(
         {
             "status": {"type": "string"},
