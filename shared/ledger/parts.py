@@ -36,7 +36,7 @@ class PartItem:
     have reached Defender; reassert: sent again for a newer intent's sake, without rows of its own.
     incident: for the log lines alone.
     as_of, step: what repeats or undoes another submission stands right behind that one in the order of intents, and
-    before all that is newer: `as_of` names it, `step` says how far behind (a replay 1, a replay of that 2, an undo UNDONE).
+    before all that is newer. `as_of` names it, `step` says how far behind: a replay 1, its replay 2, an undo UNDONE.
     """
 
     submission: str

@@ -11,7 +11,7 @@ from shared.ledger.deadletters import DeadLetter
 from shared.ledger.intents import RETRACTION
 from shared.ledger.outcomes import ACCEPTED, Outcome, State
 from shared.ledger.parts import PartItem, Parts
-from shared.ledger.submissions import Submission
+from shared.ledger.submissions import Header, Submission
 from shared.ledger.verdicts import Verdict
 
 _PART_SIZE = 500
@@ -44,7 +44,7 @@ def submission_shown(known: Submission) -> dict[str, Any]:
     shown: dict[str, Any] = {
         "id": header.id,
         "state": "finished" if known.finished else "in_progress",
-        "text": _sentence(counts, waiting),
+        "text": _sentence(header, counts, waiting),
         "counts": counts,
         "reasons": known.fold.reasons(),
         "intentAt": moment(header.intent_at),
@@ -61,16 +61,24 @@ def submission_shown(known: Submission) -> dict[str, Any]:
     ):
         if value:
             shown[name] = value
+    if known.undone_by:
+        shown["undoneBy"] = list(known.undone_by)
     return shown
 
 
-def _sentence(counts: dict[str, int], waiting: int) -> str:
-    told = [
-        f"{counts[state]} {state}" for state in ("accepted", "unchanged", "superseded", "rejected") if counts[state]
-    ]
-    told += [f"{counts[state]} {state}" for state in ("held", "deferred", "pending") if counts[state]]
+_UNDONE = {
+    State.ACCEPTED: "withdrawn",
+    State.UNCHANGED: "with nothing of ours at Defender",
+    State.SUPERSEDED: "left to a newer intent",
+}
+
+
+def _sentence(header: Header, counts: dict[str, int], waiting: int) -> str:
+    words = _UNDONE if header.undo_of else {}
+    told = [f"{counts[state]} {words.get(state, state.value)}" for state in State if counts[state]]
     end = "finished" if not waiting else f"{waiting} not finished"
-    return f"Of {counts['submitted']} submitted: {', '.join(told) or 'nothing yet'}; {end}."
+    sent = "to be withdrawn" if header.undo_of else "submitted"
+    return f"Of {counts['submitted']} {sent}: {', '.join(told) or 'nothing yet'}; {end}."
 
 
 def item_shown(outcome: Outcome) -> dict[str, Any]:
