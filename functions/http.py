@@ -50,6 +50,8 @@ _LOG = telemetry.get_logger("http")
 _REQUEST_ID = re.compile(r"[\x21-\x7e]{1,128}\Z")
 # What a tool sends that says nothing about its body, or says JSON. curl's own default is a form, which is not.
 _TYPES = frozenset({"", "application/json", "text/json", "text/plain", "application/octet-stream"})
+# The cookie of somebody who has signed in at the platform by a browser.
+_SESSION = "appserviceauthsession"
 # Query parameters of the platform, not ours.
 _PLATFORM = frozenset({"code", "clientid"})
 
@@ -267,6 +269,13 @@ def _caller(req: func.HttpRequest, entry: Entry) -> Caller:
     if mode() == "keys":
         return ADMIN_KEY if entry.level == "admin" else FUNCTION_KEY  # the host has checked the key
     caller = who(req.headers, settings, os.environ, time.time())
+    if req.method not in ("GET", "HEAD") and _SESSION in str(req.headers.get("cookie", "")).lower():
+        if not req.headers.get("authorization"):  # a foreign page can make a browser send its cookies, not a token
+            raise AccessError(
+                "A change needs a token of its own; a browser's session is not enough.",
+                status=403,
+                remediation="Send the token as `Authorization: Bearer`.",
+            )
     if not caller.roles & entry.roles:
         wanted = " or ".join(sorted(entry.roles))
         held = ", ".join(sorted(caller.roles)) or "none"
