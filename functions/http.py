@@ -269,13 +269,14 @@ def _caller(req: func.HttpRequest, entry: Entry) -> Caller:
     if mode() == "keys":
         return ADMIN_KEY if entry.level == "admin" else FUNCTION_KEY  # the host has checked the key
     caller = who(req.headers, settings, os.environ, time.time())
-    if req.method not in ("GET", "HEAD") and _SESSION in str(req.headers.get("cookie", "")).lower():
-        if not req.headers.get("authorization"):  # a foreign page can make a browser send its cookies, not a token
-            raise AccessError(
-                "A change needs a token of its own; a browser's session is not enough.",
-                status=403,
-                remediation="Send the token as `Authorization: Bearer`.",
-            )
+    # A foreign page can make a browser send its cookies, not a token.
+    by_session = _SESSION in str(req.headers.get("cookie", "")).lower() and not req.headers.get("authorization")
+    if by_session and req.method not in ("GET", "HEAD"):
+        raise AccessError(
+            "A change needs a token of its own; a browser's session is not enough.",
+            status=403,
+            remediation="Send the token as `Authorization: Bearer`.",
+        )
     if not caller.roles & entry.roles:
         wanted = " or ".join(sorted(entry.roles))
         held = ", ".join(sorted(caller.roles)) or "none"

@@ -186,6 +186,9 @@ class EasyAuth:
         settings = self._settings
         if any(request.path == path or request.path.startswith(f"{path.rstrip('/')}/") for path in settings.excluded):
             return {}
+        asks = "Origin" in request.headers and "Access-Control-Request-Method" in request.headers
+        if request.method == "OPTIONS" and asks:
+            return {}  # a browser's preflight has no token and is let through (recorded: azure-webpubsub issue 141)
         given = request.headers.get("Authorization", "")
         scheme, _, token = given.partition(" ")
         if scheme.lower() != "bearer" or not token.strip():

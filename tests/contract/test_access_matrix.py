@@ -229,6 +229,18 @@ def test_names_are_shown_as_text_of_one_line(easy: Gate) -> None:
         assert is_refusal(refused, 403) and "x-injected" not in refused.headers, refused
 
 
+@pytest.mark.parametrize("function", EXPECTED)
+def test_a_browsers_session_alone_changes_nothing(easy: Gate, function: str) -> None:
+    """A foreign page can make a browser send a form with its cookies; it cannot make it send a token."""
+    signed_in = header(claims(*FIVE, person=True)) | {"Cookie": "a=b; AppServiceAuthSession=x; c=d"}
+    answer = easy.call(function, signed_in)
+    if EXPECTED[function][0] == "GET":
+        assert answer.reached == function
+    else:
+        assert is_refusal(answer, 403) and "session" in answer.told["detail"]
+    assert easy.call(function, signed_in | {"Authorization": "Bearer x"}).reached == function
+
+
 # Keys
 
 

@@ -67,13 +67,15 @@ def host(hosts: Hosts, tenant: RunningTenant) -> Host:
     return hosts.get(tenant, "usual", {})
 
 
-def ask(host: Host, token: str | None = None, path: str = "/api/echo/a", **headers: str) -> tuple[int, Any, Any]:
+def ask(
+    host: Host, token: str | None = None, path: str = "/api/echo/a", method: str = "GET", **headers: str
+) -> tuple[int, Any, Any]:
     """Status, headers and what the sample app saw of the request's headers (None when it was not reached)."""
     address = urllib.parse.urlsplit(host.url)
     connection = http.client.HTTPConnection(address.hostname or "", address.port, timeout=30)
     bearer = {} if token is None else {"Authorization": f"Bearer {token}"}
     try:
-        connection.request("GET", path, None, KEY | bearer | headers)
+        connection.request(method, path, None, KEY | bearer | headers)
         answer = connection.getresponse()
         content = answer.read()
     finally:
@@ -164,6 +166,13 @@ def test_no_token_is_401_before_keys_and_routes_are_looked_at(host: Host) -> Non
     assert ask(host, path="/nowhere")[0] == 401
     assert ask(host, path="/admin/host/status")[0] == 401
     assert ask(host, Authorization="Basic YTpi")[0] == 401
+
+
+def test_a_browsers_preflight_is_let_through_and_nothing_that_only_looks_like_it(host: Host) -> None:
+    preflight = {"Origin": "https://page.example", "Access-Control-Request-Method": "GET"}
+    assert ask(host, method="OPTIONS", **preflight)[0] == 404, "the sample app has no OPTIONS"
+    assert ask(host, method="OPTIONS", Origin="https://page.example")[0] == 401
+    assert ask(host, method="GET", **preflight)[0] == ask(host, method="POST", **preflight)[0] == 401
 
 
 def test_a_managed_identity_gets_its_token_where_it_always_does(host: Host, tenant: RunningTenant) -> None:
