@@ -36,6 +36,7 @@ from shared.errors import (
     KeyBusyError,
     KeyFormError,
     KeyReuseError,
+    OrderError,
     QuestionError,
     RelayError,
     SettingsError,
@@ -335,7 +336,7 @@ def _of_error(error: Exception, entry: Entry, request_id: str) -> Reply:
     match error:
         case Refusal():
             return error.reply
-        case ParameterError() | QuestionError():
+        case ParameterError() | QuestionError() | OrderError():
             return problem(400, "parameter", "The request is wrong", str(error), error.remediation)
         case KeyFormError():
             return problem(400, "idempotency-key", "The Idempotency-Key is wrong", str(error), error.remediation)

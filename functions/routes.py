@@ -10,6 +10,7 @@ import dataclasses
 from typing import Literal
 
 from shared.identity.caller import Role
+from shared.ledger.outcomes import State
 
 Method = Literal["GET", "POST", "DELETE"]
 Level = Literal["function", "admin"]
@@ -67,6 +68,8 @@ TOP = Parameter("top", "number", "Items in one answer.", 100, 1_000)
 CURSOR = Parameter("cursor", "text", "Where to go on; nextLink has it.")
 FORMAT = Parameter("format", "choice", "JSON or CSV.", choices=("json", "csv"))
 
+_ITEM_STATES = tuple(state.value for state in State)
+
 TABLE: tuple[Entry, ...] = (
     Entry(
         "PostSubmission",
@@ -81,6 +84,41 @@ TABLE: tuple[Entry, ...] = (
         shows="Taken",
     ),
     Entry(
+        "FindSubmissions",
+        "GET",
+        "submissions",
+        "function",
+        _ANY_SUBMISSION,
+        "Find submissions, or what became of a value; the newest first.",
+        (
+            Parameter("incident", "text", "Only those of this incident.", longest=1_000, example="3177"),
+            Parameter("source", "text", "Only those of this source.", longest=1_000, example="soc-console"),
+            Parameter("caller", "text", "Only those of this caller: its id, or its name.", longest=300),
+            Parameter(
+                "value",
+                "text",
+                "The uses of this value, what stands for it and what waits, instead of submissions.",
+                longest=3_200,
+                example="c2.evil-domain.org",
+            ),
+            Parameter(
+                "state",
+                "choice",
+                "Only those finished or in progress, or with an item in this state.",
+                choices=("", "finished", "in_progress", *_ITEM_STATES),
+            ),
+            Parameter(
+                "since", "text", "From then on: ISO 8601 with its zone, a date (UTC), or how long ago.", example="P7D"
+            ),
+            Parameter("until", "text", "Before then; a date is its end. Written as `since`.", example="2026-11-22"),
+            Parameter("top", "number", "Submissions or uses in one answer.", 50, 200),
+            CURSOR,
+            Parameter("format", "choice", "JSON, or the page as CSV.", choices=("json", "csv")),
+        ),
+        own=True,
+        shows="Found",
+    ),
+    Entry(
         "GetSubmission",
         "GET",
         "submissions/{id}",
@@ -91,7 +129,8 @@ TABLE: tuple[Entry, ...] = (
             WAIT,
             SKIP,
             TOP,
-            Parameter("state", "text", "Only items in this state.", longest=20),
+            Parameter("state", "choice", "Only items in this state.", choices=("", *_ITEM_STATES)),
+            Parameter("format", "choice", "JSON, or the whole history as CSV.", choices=("json", "csv")),
         ),
         own=True,
         answers=(200, 202),
@@ -108,7 +147,55 @@ TABLE: tuple[Entry, ...] = (
         shows="Undo",
     ),
     Entry(
-        "GetDeadLetters", "GET", "dead-letters", "function", _OPERATE, "The dead letters, newest first.", (SKIP, TOP)
+        "GetDeadLetters",
+        "GET",
+        "dead-letters",
+        "function",
+        _OPERATE,
+        "The dead letters, newest first.",
+        (
+            SKIP,
+            TOP,
+            Parameter(
+                "state",
+                "choice",
+                "Only letters in this state.",
+                choices=("", "open", "replaying", "replayed", "discarded"),
+            ),
+            Parameter("reason", "text", "Only letters of this reason.", longest=60, example="exhausted"),
+            Parameter("since", "text", "Only letters made since then.", longest=40, example="P7D"),
+            Parameter("submission", "text", "Only letters with items of this submission.", longest=60),
+        ),
+        shows="DeadLetters",
+    ),
+    Entry(
+        "GetDeadLetter",
+        "GET",
+        "dead-letters/{id}",
+        "function",
+        _OPERATE,
+        "One dead letter whole.",
+        shows="WholeDeadLetter",
+    ),
+    Entry(
+        "ReplayDeadLetters",
+        "POST",
+        "dead-letters/replay",
+        "admin",
+        _OPERATE,
+        "Replay the open dead letters that fit, each as a new submission.",
+        body="ReplayOrder",
+        shows="Replays",
+    ),
+    Entry(
+        "DiscardDeadLetter",
+        "POST",
+        "dead-letters/{id}/discard",
+        "admin",
+        _OPERATE,
+        "Put a dead letter aside, with a reason; it is kept.",
+        body="Reason",
+        shows="DeadLetter",
     ),
     Entry(
         "ReplayDeadLetter",
@@ -118,6 +205,7 @@ TABLE: tuple[Entry, ...] = (
         _OPERATE,
         "Replay a dead letter as a new submission.",
         answers=(202,),
+        shows="Replayed",
     ),
     Entry(
         "FindIndicators",

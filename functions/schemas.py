@@ -144,7 +144,7 @@ _SEES: Schema = {
     "description": "Whose indicators Defender shows this app.",
 }
 _SEEN = {"asOf": _TIME, "sees": _SEES}
-_SEEN_MORE = {"seesText": _TEXT, "note": _TEXT}
+_SEEN_MORE = {"seesText": _TEXT, "note": _TEXT, "history": _TEXT}
 _INDICATOR = _object(
     {
         **{name: _TEXT for name in ("id", "value", "type", "action")},
@@ -179,6 +179,8 @@ _INTENT = _object(
         "source": _TEXT,
         "incident": _TEXT,
         "caller": _TEXT,
+        "callerName": _TEXT,
+        "undoOf": _TEXT,
     },
     "The newest intent of a type and value, as the ledger has it.",
 )
@@ -215,6 +217,35 @@ _CAPACITY = _object(
     {"seesText": _TEXT},
 )
 
+_WHO = {name: _TEXT for name in ("door", "source", "incident", "caller", "callerName", "replayOf", "undoOf")}
+_USE = {
+    "submission": _TEXT,
+    "at": _TIME,
+    "type": _TEXT,
+    "action": {"type": "string", "enum": [*_ACTIONS, "Retraction"]},
+}
+_EXPIRES: Schema = {"type": "string", "description": "UTC, or `never`."}
+
+_LETTER = {
+    "id": _TEXT,
+    "state": {"type": "string", "enum": ["open", "replaying", "replayed", "discarded"]},
+    "kind": {"type": "string", "enum": ["raw", "items"]},
+    "at": _TIME,
+    "reason": _TEXT,
+    "text": _TEXT,
+    "items": _COUNT,
+    "bytes": _COUNT,
+    "intentAt": _TIME,
+    "submissions": _list(_TEXT),
+}
+_LETTER_MORE = {
+    "replayedAs": _TEXT,
+    "by": _TEXT | {"description": "Who replayed or discarded it."},
+    "byName": _TEXT,
+    "changedAt": _TIME,
+    "discardReason": _TEXT,
+}
+
 SCHEMAS: dict[str, Schema] = {
     **_native(),
     "Problem": _object(
@@ -243,6 +274,54 @@ SCHEMAS: dict[str, Schema] = {
         {name: schema for name, schema in _SUBMISSION_MORE.items() if name != "undoOf"},
         "The undo, which is a submission of one retraction for each value, and what it leaves alone.",
     ),
+    "Found": {"oneOf": [_ref("Submissions"), _ref("Uses")]},
+    "Submissions": _object(
+        {"submissions": _list(_ref("FoundSubmission")), "examined": _COUNT},
+        {"nextLink": _TEXT},
+        "Newest first. A page may be short or empty and yet have a nextLink; one without it is the last.",
+    ),
+    "FoundSubmission": _object({**_SUBMISSION, "at": _TIME}, _SUBMISSION_MORE),
+    "Uses": _object(
+        {"value": _TEXT, "types": _list(_TEXT), "uses": _list(_ref("Use"))},
+        {
+            "notes": _list(_TEXT),
+            "standing": {"allOf": [_ref("Standing")], "nullable": True},
+            "alsoStanding": _list(_ref("Standing")),
+            "waiting": _ref("Waiting"),
+            "verdict": _object({"taken": _FLAG, "text": _TEXT}, {"reason": _TEXT}, "What the guards say now."),
+            "nextLink": _TEXT,
+        },
+        "One value. Its uses newest first; what stands and waits, and the verdict, are in the first page.",
+    ),
+    "Use": _object(
+        {
+            **_USE,
+            "ordinal": _COUNT,
+            "value": _TEXT,
+            "state": {"type": "string", "enum": [*_STATES, "forgotten"]},
+            "text": _TEXT,
+            "newest": _FLAG,
+            "link": _TEXT,
+        },
+        {**_WHO, "expires": _EXPIRES, "title": _TEXT, "reason": _TEXT, "notes": _list(_TEXT)},
+        "One item of a submission that was chosen for a call, and what became of it.",
+    ),
+    "Standing": _object(
+        {**_USE, "text": _TEXT},
+        {
+            **_WHO,
+            "title": _TEXT,
+            "expires": _EXPIRES,
+            "state": {"type": "string", "enum": _STATES},
+            "mayHold": _list(_TEXT) | {"description": "Actions of this app's that Defender holds, or may hold."},
+        },
+        "The newest intent for the value.",
+    ),
+    "Waiting": _object(
+        {"items": _list(_object({**_USE, "ordinal": _COUNT, "part": _TEXT, "link": _TEXT}, _WHO)), "complete": _FLAG},
+        {"text": _TEXT},
+        "Items that were not chosen for a call yet. When it is not complete there may be more.",
+    ),
     "Indicators": _object(
         {**_SEEN, "indicators": _list(_ref("Indicator"))}, {**_VALUE, **_SEEN_MORE, "nextLink": _TEXT}
     ),
@@ -250,6 +329,42 @@ SCHEMAS: dict[str, Schema] = {
     "Indicator": _INDICATOR,
     "Intent": _INTENT,
     "Capacity": _CAPACITY,
+    "DeadLetter": _object(_LETTER, _LETTER_MORE),
+    "DeadLetters": _object({"total": _COUNT, "deadLetters": _list(_ref("DeadLetter"))}, {"nextLink": _TEXT}),
+    "WholeDeadLetter": _object(
+        _LETTER,
+        {
+            **_LETTER_MORE,
+            "encoding": {"type": "string", "enum": ["utf-8", "base64"]},
+            "body": _TEXT | {"description": "Of a raw letter: the message as it came."},
+            "content": _list({"type": "object"}) | {"description": "Of a letter of items: each with all its fields."},
+            "note": _TEXT,
+        },
+    ),
+    "Replayed": _object({"id": _TEXT, "replayOf": _TEXT, "link": _TEXT}),
+    "ReplayOrder": _object(
+        {},
+        {
+            "reason": _TEXT,
+            "since": _TEXT,
+            "until": _TEXT,
+            "submission": _TEXT,
+            "most": {"type": "integer", "minimum": 1, "maximum": 500, "default": 100},
+            "after": _TEXT | {"description": "The last letter of the call before."},
+            "dry_run": _FLAG,
+        },
+        "At least one of reason, since, until and submission.",
+    ),
+    "Replays": _object(
+        {
+            "dryRun": _FLAG,
+            "matching": _COUNT,
+            "deadLetters": _list(_object({"id": _TEXT}, {"submission": _TEXT, "link": _TEXT, "problem": _TEXT})),
+            "more": _FLAG,
+        },
+        {"after": _TEXT},
+    ),
+    "Reason": _object({"reason": {"type": "string", "minLength": 1, "maxLength": 400}}),
     "Health": _object(
         {
             "status": {"type": "string"},

@@ -33,6 +33,7 @@ from shared.publishing.known_bad import KnownBad
 from shared.publishing.order import Order
 from shared.publishing.pause import Pauses
 from shared.publishing.ports import Defender, Tell
+from shared.publishing.replay import Replays
 from shared.publishing.retire import Retirer, win
 from shared.publishing.retraction import Retractions
 from shared.publishing.settle import Settler
@@ -117,8 +118,9 @@ class Publishing:
         keep = 86_400.0 * min(settings.keep_keys_days, settings.keep_outcomes_days)
         self.idempotency = Idempotency(tables, clock, keep=keep, lease=settings.key_resume_after)
         self.submitting = Submitting(
-            settings, clock, self.submissions, self.parts, self.letters, self.idempotency, self.verdicts, tell
+            settings, clock, self.submissions, self.parts, self.idempotency, self.verdicts, tell
         )
+        self.replays = Replays(clock, self.submissions, self.letters, self.submitting, tell)
         self.undoing = Undoing(clock, self.submissions, self.parts, self.letters, self.order, self.submitting, tell)
         reader = Reader(self.submissions)
         self.search = Search(tables, reader)

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Sequence
-from typing import Literal
+from typing import Any, Literal
 
 from shared.errors import StorageError
 from shared.ledger import ids, packing
@@ -20,9 +20,36 @@ TABLE = "deadletters"
 PARTITION = "dead"
 
 
+LetterState = Literal["open", "replaying", "replayed", "discarded"]
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class Wanted:
+    """Which letters are meant; what is empty excludes none. Times are epoch seconds; `until` itself is outside."""
+
+    states: frozenset[str] = frozenset()
+    reason: str = ""
+    since: float = 0.0
+    until: float = float("inf")
+    submission: str = ""
+
+    def fits(self, letter: DeadLetter) -> bool:
+        """Whether this letter is meant."""
+        return (
+            (not self.states or letter.state in self.states)
+            and self.reason in ("", letter.reason)
+            and self.since <= letter.at < self.until
+            and (not self.submission or self.submission in letter.submissions)
+        )
+
+
 @dataclasses.dataclass(frozen=True, slots=True)
 class DeadLetter:
-    """What the list shows. `kind`: `raw` is a message as it came, `items` are decoded items; `at` in epoch seconds."""
+    """What the list shows. `kind`: `raw` is a message as it came, `items` are decoded items; `at` in epoch seconds.
+
+    state: `replaying` while somebody makes the submission `replayed_as` of it, which whoever finds it finishes.
+    by, by_name, changed_at: who replayed or discarded it, and when; note: why it was discarded.
+    """
 
     id: str
     kind: Literal["raw", "items"]
@@ -33,8 +60,13 @@ class DeadLetter:
     count: int
     intent_at: float
     submissions: tuple[str, ...]
-    state: Literal["open", "replayed", "discarded"] = "open"
+    state: LetterState = "open"
     replayed_as: str = ""
+    by: str = ""
+    by_name: str = ""
+    changed_at: float = 0.0
+    note: str = ""
+    etag: str = dataclasses.field(default="", compare=False)
 
     def row(self) -> Row:
         """As a table row."""
@@ -68,6 +100,11 @@ class DeadLetter:
             submissions=tuple(packing.unpack(data, "s") or ()),
             state=data["state"],
             replayed_as=data["replayed_as"],
+            by=data.get("by", ""),
+            by_name=data.get("by_name", ""),
+            changed_at=float(data.get("changed_at", 0.0)),
+            note=data.get("note", ""),
+            etag=row.etag,
         )
 
 
@@ -124,6 +161,21 @@ class DeadLetters:
             raise StorageError(f"the items of dead letter {name} are gone")
         return [PartItem.from_record(fields) for fields in packing.unsqueeze(data)]
 
-    async def mark_replayed(self, letter: DeadLetter, submission: str) -> None:
-        """Write down as what it was replayed."""
-        await self._tables.upsert(TABLE, Row(PARTITION, letter.id, {"state": "replayed", "replayed_as": submission}))
+    async def claim(self, letter: DeadLetter, submission: str, by: str, by_name: str) -> DeadLetter | None:
+        """Write down that it is being replayed, and as what; None when it was changed meanwhile: read it again."""
+        data = {"state": "replaying", "replayed_as": submission, "by": by, "by_name": by_name}
+        return await self._change(letter, data)
+
+    async def discard(self, letter: DeadLetter, note: str, by: str, by_name: str) -> DeadLetter | None:
+        """Put it aside for good; its body is kept. None when it was changed meanwhile: read it again."""
+        return await self._change(letter, {"state": "discarded", "note": note, "by": by, "by_name": by_name})
+
+    async def _change(self, letter: DeadLetter, data: dict[str, Any]) -> DeadLetter | None:
+        data["changed_at"] = self._clock.now()
+        if await self._tables.update(TABLE, Row(PARTITION, letter.id, data, letter.etag)) is None:
+            return None
+        return dataclasses.replace(letter, **data)
+
+    async def mark_replayed(self, letter: DeadLetter) -> None:
+        """The submission that it is replayed as is stored."""
+        await self._tables.upsert(TABLE, Row(PARTITION, letter.id, {"state": "replayed"}))

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import base64
 from collections.abc import Sequence
 from datetime import UTC, datetime
 from typing import Any
 
-from shared.ledger import ids
+from shared.ledger import ids, packing
 from shared.ledger.deadletters import DeadLetter
 from shared.ledger.intents import RETRACTION
 from shared.ledger.outcomes import ACCEPTED, Outcome, State
@@ -169,4 +170,37 @@ def letter_shown(letter: DeadLetter) -> dict[str, Any]:
         "intentAt": moment(letter.intent_at),
         "submissions": list(letter.submissions[:20]),
         **({"replayedAs": letter.replayed_as} if letter.replayed_as else {}),
+        **({"by": letter.by} if letter.by else {}),
+        **({"byName": letter.by_name} if letter.by_name else {}),
+        **({"changedAt": moment(letter.changed_at)} if letter.changed_at else {}),
+        **({"discardReason": letter.note} if letter.note else {}),
+    }
+
+
+def letter_whole(letter: DeadLetter, body: bytes | None) -> dict[str, Any]:
+    """One dead letter with what was kept; `body` None when that is gone."""
+    shown = letter_shown(letter) | {"submissions": list(letter.submissions)}
+    if body is None:
+        return shown | {"note": "What was kept of it is gone from storage."}
+    if letter.kind == "items":
+        return shown | {"content": [_kept_item(item) for item in map(PartItem.from_record, packing.unsqueeze(body))]}
+    try:
+        return shown | {"encoding": "utf-8", "body": body.decode("utf-8")}
+    except UnicodeDecodeError:
+        return shown | {"encoding": "base64", "body": base64.b64encode(body).decode("ascii")}
+
+
+def _kept_item(item: PartItem) -> dict[str, Any]:
+    return {
+        "submission": item.submission,
+        "ordinal": item.ordinal,
+        "type": item.key[0],
+        "value": item.key[1],
+        "action": item.action,
+        "intentAt": moment(item.intent_at),
+        "firstSeen": moment(item.first_seen),
+        "attempts": item.attempts,
+        **({"incident": item.incident} if item.incident else {}),
+        **({"notes": list(item.notes)} if item.notes else {}),
+        **({"indicator": item.indicator.payload()} if item.indicator else {}),
     }

@@ -18,7 +18,6 @@ from shared.indicators.model import Action
 from shared.intake import read
 from shared.intake.contract import Door, Item, Message, Privilege
 from shared.ledger import ids, verdicts
-from shared.ledger.deadletters import DeadLetter, DeadLetters
 from shared.ledger.idempotency import Idempotency, Record, row_name
 from shared.ledger.outcomes import Outcome, State
 from shared.ledger.parts import Part, PartItem, Parts, split
@@ -31,9 +30,6 @@ from shared.publishing.settle import PART_SIZE
 from shared.settings import Settings
 from shared.storage.protocols import Clock, Row
 
-# A replay keeps the moment its sender meant it, so that it overtakes nothing newer; but it must stand before the
-# original it repeats, whose intent may be the newest there is.
-_REPLAYED = 1e-6
 # Bytes of bodies that are read and stored at a time: what they decode to takes some twenty times as much memory. Small
 # bodies have a gate of their own, so that they do not stand in line behind large ones.
 _SMALL = 64 * 1024
@@ -55,7 +51,7 @@ class Taken:
 
 
 class Submitting:
-    """Takes submissions over HTTP, and replays dead letters, which is the same with another origin."""
+    """Takes submissions over HTTP."""
 
     def __init__(
         self,
@@ -63,7 +59,6 @@ class Submitting:
         clock: Clock,
         submissions: Submissions,
         parts: Parts,
-        letters: DeadLetters,
         idempotency: Idempotency,
         kept: Verdicts,
         tell: Tell,
@@ -72,7 +67,6 @@ class Submitting:
         self._clock = clock
         self._submissions = submissions
         self._parts = parts
-        self._letters = letters
         self._kept = kept
         self._tell = tell
         self._keyed = Keyed(idempotency, submissions, kept)
@@ -110,14 +104,14 @@ class Submitting:
                 return await self._take(body, header, privileges)
 
             name, told, repeated = await self._keyed.take(
-                row_name(caller, key), digest, room=lambda: self._room(body), run=run, point=self._point_again
+                row_name(caller, key), digest, room=lambda: self._room(body), run=run, point=self.point_again
             )
             return Taken(name, told, repeated)
         async with self._room(body):
             await self._submissions.touch()
             now = self._clock.now()
             if dry_run:
-                message = await self._read(body, now, privileges, caller)
+                message = await self.read_message(body, now, privileges, caller)
                 return Taken("", tuple(map(Verdict.of, message.items)))
             header = dataclasses.replace(plain, id=ids.new_submission(now), intent_at=now)
             return Taken(header.id, await self._take(body, header, privileges) or ())
@@ -125,9 +119,10 @@ class Submitting:
     def _room(self, body: bytes) -> AbstractAsyncContextManager[None]:
         return (self._small if len(body) <= _SMALL else self._large).room_for(len(body))
 
-    async def _read(
+    async def read_message(
         self, body: bytes, now: float, privileges: frozenset[Privilege] = frozenset(), caller: str = ""
     ) -> Message:
+        """Items and verdicts as of `now`. Raises UnreadableError, TooLargeError."""
         content = await asyncio.to_thread(
             read,
             body,
@@ -142,7 +137,7 @@ class Submitting:
 
     async def _take(self, body: bytes, header: Header, privileges: frozenset[Privilege]) -> tuple[Verdict, ...] | None:
         """Read and store what `header` is the beginning of; None when another run of it was stored before."""
-        message = await self._read(body, header.intent_at, privileges, header.caller)
+        message = await self.read_message(body, header.intent_at, privileges, header.caller)
         header = dataclasses.replace(
             header,
             submitted=len(message.items),
@@ -153,14 +148,15 @@ class Submitting:
         told = tuple(map(Verdict.of, message.items))
         if header.run:
             await self._kept.keep(header.id, header.run, await asyncio.to_thread(verdicts.encode, told))
-        return told if await self._store(header, message) else None
+        return told if await self.store(header, message) else None
 
-    async def _store(self, header: Header, message: Message) -> bool:
+    async def store(self, header: Header, message: Message) -> bool:
+        """Store a message that was read; False when another run's header was there before. Raises StorageError."""
         now = self._clock.now()
         items = [
             PartItem(
                 submission=header.id,
-                origin=f"{position // PART_SIZE:04d}",
+                origin=origin_of(position),
                 ordinal=item.ordinal,
                 intent_at=header.intent_at,
                 first_seen=now,
@@ -241,7 +237,7 @@ class Submitting:
                 self._tell.alarm("pointer_late", f"{part.id}: {error}")
         return True
 
-    async def _point_again(self, header: Header) -> None:
+    async def point_again(self, header: Header) -> None:
         """Point to the parts of a submission whose door died after the header, as far as they had one pointer at most.
 
         It may have died after the pointers: one more makes a part run again, which is harmless.
@@ -254,67 +250,10 @@ class Submitting:
         except StorageError as error:
             self._tell.alarm("pointer_late", f"{header.id}: {error}")
 
-    async def replay(self, letter: DeadLetter, *, caller: str, caller_name: str = "") -> str:
-        """Replay a dead letter as a new submission with its original intent_at; the new submission's id.
 
-        Raises UnreadableError when a raw message still cannot be read; then nothing is changed.
-        """
-        if letter.kind == "raw":
-            body = await self._letters.body(letter.id)
-            if body is None:
-                raise StorageError(f"the body of dead letter {letter.id} is gone")
-            message = await self._read(body, self._clock.now())
-            now = self._clock.now()
-            header = Header(
-                id=ids.new_submission(now),
-                submitted=len(message.items),
-                intent_at=letter.intent_at + _REPLAYED,
-                made_at=now,
-                door=Door.QUEUE.value,
-                source=message.source,
-                incident=message.incident,
-                correlation_id=message.correlation_id,
-                caller=caller,
-                caller_name=caller_name,
-                body_sha256=ids.digest(body),
-                replay_of=letter.id,
-            )
-            await self._store(header, message)
-        else:
-            header = await self._replay_items(letter, caller, caller_name)
-        await self._letters.mark_replayed(letter, header.id)
-        return header.id
-
-    async def _replay_items(self, letter: DeadLetter, caller: str, caller_name: str) -> Header:
-        kept = await self._letters.items(letter.id)
-        now = self._clock.now()
-        header = Header(
-            id=ids.new_submission(now),
-            submitted=len(kept),
-            intent_at=letter.intent_at,
-            made_at=now,
-            door=Door.HTTP.value,
-            caller=caller,
-            caller_name=caller_name,
-            replay_of=letter.id,
-        )
-        items = [
-            dataclasses.replace(
-                item,
-                submission=header.id,
-                origin=f"{position // PART_SIZE:04d}",
-                ordinal=position,
-                as_of=item.as_of or item.submission,
-                step=item.step + 1,
-                first_seen=now,
-                attempts=0,
-                deferred=False,
-                maybe_sent=True,
-            )
-            for position, item in enumerate(kept)
-        ]
-        await self.write(header, items, [])
-        return header
+def origin_of(position: int) -> str:
+    """Which of a submission's parts its n-th item lies in first."""
+    return f"{position // PART_SIZE:04d}"
 
 
 def split_outcomes(outcomes: list[Outcome], run: str = "") -> list[tuple[str, str, list[Outcome]]]:

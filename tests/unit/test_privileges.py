@@ -232,7 +232,7 @@ def test_a_raw_dead_letter_is_replayed_without_privilege() -> None:
         letter = await worker.deliveries.bury("20260921a0000000000000001", body, worker.stores.clock.now(), "x", "y")
         found = await worker.letters.get(letter)
         assert found is not None
-        name = await worker.submitting.replay(found, caller=APP, caller_name="an app")
+        name = await worker.replays.replay(found.id, caller=APP, caller_name="an app")
         await Host(rig, worker).drain()
         known = await rig.read(name)
         assert known.fold.reasons() == {"not_permitted": 2} and not rig.tenant.held
@@ -251,7 +251,7 @@ def test_kept_items_are_replayed_as_they_were_allowed() -> None:
             await host.drain(50_000.0)
         rig.tenant.fault = None
         [letter] = await host.publishing.letters.all()
-        name = await host.publishing.submitting.replay(letter, caller="person:1", caller_name="p")
+        name = await host.publishing.replays.replay(letter.id, caller="person:1", caller_name="p")
         await host.drain()
         known = await rig.read(name)
         assert known.fold.counts()["accepted"] == 1

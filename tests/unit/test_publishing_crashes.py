@@ -188,7 +188,7 @@ async def with_letter(world: World) -> None:
 
 async def replay(world: World) -> None:
     letters = await world.rig.worker().letters.all()
-    name = await world.first.publishing.submitting.replay(letters[0], caller="key")
+    name = await world.first.publishing.replays.replay(letters[0].id, caller="key")
     world.expect(name, accepted=2)
     hold(world, 1, 2)
     await drain(world)

@@ -106,7 +106,7 @@ def test_a_letter_whose_items_are_gone_is_not_replayed_as_nothing() -> None:
         (letter,) = await host.publishing.letters.all()
         rig.service.blobs.clear()
         with pytest.raises(StorageError):
-            await host.publishing.submitting.replay(letter, caller="key")
+            await host.publishing.replays.replay(letter.id, caller="key")
         (still,) = await host.publishing.letters.all()
         assert still == letter
 

@@ -203,7 +203,7 @@ def test_rejected_items_are_left_and_exhausted_ones_are_not() -> None:
         assert "rejected" in undone.left[0].why
         rig.tenant.fault = None
         letter = (await rig.worker().letters.all())[0]
-        replayed = await rig.worker().submitting.replay(letter, caller="key")
+        replayed = await rig.worker().replays.replay(letter.id, caller="key")
         await host.drain(500.0)
         assert await counts(rig, replayed) == {"superseded": 1}, "a replay came back after the undo"
         assert not rig.tenant.held
@@ -224,7 +224,7 @@ def test_a_replay_is_undone_as_what_it_repeats() -> None:
         newer = await post(rig, 2)
         await host.drain(20.0)
         worker = rig.worker()
-        names = [await worker.submitting.replay(letter, caller="key") for letter in await worker.letters.all()]
+        names = [await worker.replays.replay(letter.id, caller="key") for letter in await worker.letters.all()]
         await host.drain(200.0)
         assert rig.tenant.actions(value(1)) == rig.tenant.actions(value(2)) == ["Block"]
         if gone:
