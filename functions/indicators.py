@@ -50,7 +50,11 @@ async def get_indicator(ask: Ask) -> Reply:
 
 async def _value(ask: Ask, value: str, criteria: Criteria) -> Reply:
     shown = await relay().values.look_up(value, criteria)
-    return await _csv(shown["indicators"], "") if ask.csv else answer(shown, 200, _LIVE)
+    if ask.csv:
+        return await _csv(shown["indicators"], "")
+    if shown["types"]:
+        shown["history"] = f"{ask.base}/api/submissions?" + urlencode({"value": shown["value"]})
+    return answer(shown, 200, _LIVE)
 
 
 async def _csv(indicators: Sequence[dict[str, Any]], following: str) -> Reply:

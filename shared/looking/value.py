@@ -191,8 +191,14 @@ class Values:
             }
         if known is not None:
             header = known.header
-            told = (("source", header.source), ("incident", header.incident), ("caller", header.caller))
-            shown |= {name: value for name, value in told if value}
+            told = {
+                "source": header.source,
+                "incident": header.incident,
+                "caller": header.caller,
+                "callerName": header.caller_name,
+                "undoOf": header.undo_of,
+            }
+            shown |= {name: value for name, value in told.items() if value}
         return shown
 
 
@@ -213,7 +219,12 @@ def _summary(rows: Sequence[dict[str, Any]], who: Who, meant: bool) -> str:
     else:
         told = f"Defender holds {_count(len(rows), 'indicator')}{seen} for this value"
         told += f": {mine} of this app, {len(rows) - mine} of others." if who.app else "."
-    return told if meant else f"{told} Nothing was ever sent for it through this app, as far as its ledger goes back."
+    if meant:
+        return told
+    return (
+        f"{told} This app has sent nothing for it, as far as its ledger goes back; GET /api/submissions?value= tells "
+        "what waits."
+    )
 
 
 def _count(number: int, what: str) -> str:

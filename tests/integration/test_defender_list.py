@@ -68,6 +68,23 @@ def test_defender_list_follows_next_links(client: DefenderClient[AToken], server
     assert server.requests[1].target == "/api/indicators?$skiptoken=x%20y"
 
 
+def test_defender_list_begins_where_it_is_told_and_keeps_what_it_is_told(
+    client: DefenderClient[AToken], server: WireServer
+) -> None:
+    """Rows are made smaller while they are read; whatever else is in the answer stays whole."""
+    whole = listed(7, 8)
+    whole.body["value"][0]["certificateInfo"] = {"issuer": "x"}
+    server.script.extend([whole, listed(9)])
+    page = client.list_page("action eq 'Block'", 2, skip=5, keep=lambda row: {"id": row["id"]})
+    assert page.rows == ({"id": "7"}, {"id": "8"}) and page.cursor == "skip:7"
+    page = client.list_page("action eq 'Block'", 2, skip=5, cursor=page.cursor, keep=lambda row: {"id": row["id"]})
+    assert page.rows == ({"id": "9"},) and page.cursor is None
+    assert [r.target for r in server.requests] == [
+        "/api/indicators?$top=2&$filter=action%20eq%20%27Block%27&$skip=5",
+        "/api/indicators?$top=2&$filter=action%20eq%20%27Block%27&$skip=7",
+    ]
+
+
 @pytest.mark.parametrize(
     "link",
     [

@@ -141,7 +141,7 @@ def test_a_value_is_told_with_every_owner_and_what_was_meant(app: App) -> None:
     told = app.told(f"indicators/{DIGITS.upper()}")
     assert told["types"] == ["FileSha1", "CertificateThumbprint"]
     assert [(one["type"], one["mine"]) for one in told["indicators"]] == [("CertificateThumbprint", False)]
-    assert told["intents"] == [] and "Nothing was ever sent" in told["text"]
+    assert told["intents"] == [] and "This app has sent nothing" in told["text"]
     told = app.told("indicators/H1[.]evil-door.com")
     (intent,) = told["intents"]
     assert intent["agrees"] is True and intent["state"] == "accepted", intent
