@@ -1,15 +1,19 @@
-"""POST /api/submissions and GET /api/submissions/{id}."""
+"""POST /api/submissions, GET /api/submissions and GET /api/submissions/{id}."""
 
 from __future__ import annotations
 
 import asyncio
+from urllib.parse import urlencode
 
 import azure.functions as func
 
 from functions.http import Ask, Reply, answer, problem, serve
+from shared import spreadsheet
+from shared.finding.listing import SUBMISSION_COLUMNS, USE_COLUMNS, cells, hits_shown, linked
+from shared.finding.question import Question
 from shared.identity.caller import Caller
 from shared.intake.contract import Privilege
-from shared.ledger import ids
+from shared.ledger import history, ids
 from shared.ledger.idempotency import parse_key
 from shared.ledger.submissions import Submission
 from shared.ledger.view import items_shown, submission_shown, verdicts_shown
@@ -62,11 +66,51 @@ def _privileges(caller: Caller) -> frozenset[Privilege]:
     return frozenset(privilege for privilege in Privilege if privilege.value in caller.roles)
 
 
+@serve(bp, "FindSubmissions")
+async def find_submissions(ask: Ask) -> Reply:
+    """Submissions by incident, source, caller, state and time, the newest first; with `?value=` what became of one."""
+    app = relay().publishing
+    named = ("incident", "source", "caller", "value", "since", "until")
+    asked = {name: ask.text(name) for name in named} | {"state": ask.choice("state")}
+    top = ask.number("top")
+    own = ask.caller.id if ask.own_only else ""
+    now = app.stores.clock.now()
+    question = Question.of(now, **asked, following=ask.text("cursor"), own=own, top=top)
+    if ask.has("value"):
+        shown, following = await app.uses.find(question)
+        listed = shown["uses"] = linked(shown["uses"], ask.base)
+        if "waiting" in shown:
+            shown["waiting"]["items"] = linked(shown["waiting"]["items"], ask.base)
+    else:
+        page = await app.search.find(question)
+        following = page.following
+        listed = hits_shown(page.hits, ask.base)
+        shown = {"submissions": listed, "examined": page.examined}
+    following = following and _following(ask, {**asked, "top": str(top), "cursor": following})
+    if not ask.csv:
+        return answer({**shown, "nextLink": following} if following else shown)
+    columns = USE_COLUMNS if ask.has("value") else SUBMISSION_COLUMNS
+    body = await asyncio.to_thread(spreadsheet.table, columns, cells(columns, listed))
+    return _csv(body, "submissions.csv", {"Link": f'<{following}>; rel="next"'} if following else {})
+
+
+def _following(ask: Ask, asked: dict[str, str]) -> str:
+    if ask.has("format"):
+        asked["format"] = ask.choice("format")
+    query = urlencode({name: text for name, text in asked.items() if text or (name == "value" and ask.has(name))})
+    return f"{ask.base}/api/submissions?{query}"
+
+
+def _csv(body: bytes, name: str, headers: dict[str, str], status: int = 200) -> Reply:
+    saved = {"Content-Disposition": f'attachment; filename="{name}"'}
+    return Reply(status, body, spreadsheet.MIMETYPE, headers | saved)
+
+
 @serve(bp, "GetSubmission")
 async def get_submission(ask: Ask) -> Reply:
-    """What became of a submission; its items by `?skip=` and `?top=`, of one state by `?state=`."""
+    """What became of a submission; its items by `?skip=`, `?top=` and `?state=`. As CSV: its whole history."""
     name = ask.param("id")
-    top, skip = ask.number("top"), ask.number("skip")
+    top, skip, state = ask.number("top"), ask.number("skip"), ask.choice("state")
     wait = ask.number("wait")
     known = await relay().publishing.submissions.read(name) if ids.is_submission(name) else None
     if known is None or (ask.own_only and known.header.caller != ask.caller.id):  # before any waiting
@@ -76,11 +120,14 @@ async def get_submission(ask: Ask) -> Reply:
     if wait and not known.finished:
         known = await _until_finished(name, wait) or known
     link = f"{ask.base}/api/submissions/{name}"
-    items, following = await items_shown(relay().publishing.parts, known, skip, top, ask.text("state"))
+    if ask.csv:
+        body = await history.as_csv(relay().publishing.submissions, relay().publishing.parts, name)
+        status, headers = _status(known, link)
+        return _csv(body or b"", f"submission-{name}.csv", headers, status)
+    items, following = await items_shown(relay().publishing.parts, known, skip, top, state)
     shown = {**submission_shown(known), "link": link, "items": items}
     if following is not None:
-        state = f"&state={ask.text('state')}" if ask.text("state") else ""
-        shown["nextLink"] = f"{link}?skip={following}&top={top}{state}"
+        shown["nextLink"] = f"{link}?skip={following}&top={top}{f'&state={state}' if state else ''}"
     status, headers = _status(known, link)
     return answer(shown, status, headers)
 

@@ -99,11 +99,17 @@ class Question:
         return cursor.write(Cursor(place, self.since, self.until), self.written)
 
     def listing(self) -> tuple[str, str]:
-        """The narrowest listing of the index that holds all answers: its kind and value."""
+        """The narrowest listing of the index that holds all answers: its kind and value.
+
+        For a caller that may see its own alone it is the caller's, so that neither the number of those looked at nor
+        the cursor tells of anybody else's.
+        """
+        if self.own:
+            return "caller", self.own
         if self.incident:
             return "incident", self.incident
-        if self.own or self.caller:
-            return "caller", self.own or self.caller
+        if self.caller:
+            return "caller", self.caller
         return ("source", self.source) if self.source else (index.ALL, "")
 
     @property
