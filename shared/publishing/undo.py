@@ -106,6 +106,8 @@ class Undoing:
         before, covered = await self._earlier(name)
         rest = [target for target in targets if not covered.issuperset(target.ordinals)]
         if before is not None and not rest:
+            if not before.finished:
+                await self._submitting.point_again(before.header)  # its own door may have died before it did
             return Undone(before, left, fresh=False)
         if not rest and on_its_way:
             text = f"What {name} holds is not known yet: {on_its_way} of its items are on their way in a queue message."

@@ -160,11 +160,12 @@ class World:
 
     def _check_heads(self) -> None:
         """What Defender holds of ours is told by the heads."""
-        for row in self.rig.service.all_rows("intents"):
-            if "|" in row.rk:
+        for stored in self.rig.service.all_rows("intents"):
+            if "|" in stored.rk:
                 continue
-            head = Head.from_row(row)
-            held = {key[2] for key in self.rig.tenant.held if key[:2] == head.item.key}
+            head = Head.from_row(stored)
+            rows = self.rig.tenant.held.items()
+            held = {key[2] for key, row in rows if key[:2] == head.item.key and row["id"] not in self.rig.tenant.theirs}
             assert held <= {landed.action for landed in head.landed}, (head, held)
             if head.item.indicator is None:
                 assert not held

@@ -440,3 +440,21 @@ def test_a_deletion_that_fails_is_tried_again() -> None:
         assert told.counts()["accepted"] == 3
 
     virtual.run(main())
+
+
+def test_asked_again_the_pointers_that_a_dead_door_did_not_send_are_sent() -> None:
+    async def main() -> None:
+        rig = Rig()
+        host = Host(rig, rig.worker())
+        name = await post(rig, 1)
+        await host.drain(20.0)
+        first = await undo(rig, name)
+        rig.service.messages.clear()
+        second = await undo(rig, name)
+        assert not second.fresh and len(rig.service.messages) == 1
+        await undo(rig, name)
+        assert len(rig.service.messages) == 1, "one more each time it is asked"
+        await host.drain(20.0)
+        assert not rig.tenant.held and await counts(rig, first.undo.header.id) == {"accepted": 1}
+
+    virtual.run(main())
