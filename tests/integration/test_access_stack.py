@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import base64
 import http.client
 import json
 import re
@@ -68,6 +69,12 @@ class Callers:
         return self.ask("POST", "/api/submissions?wait=60", token, {"indicators": items, **more})
 
 
+def unpacked(cursor: str) -> str:
+    """A cursor's content, as anybody can look into it."""
+    text = urllib.parse.unquote(cursor)
+    return text + base64.urlsafe_b64decode(text + "=" * (-len(text) % 4)).decode("utf-8", "replace")
+
+
 @pytest.fixture(scope="module")
 def app(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Callers]:
     options = StackOptions(
@@ -117,7 +124,8 @@ def test_one_who_only_submits_sees_its_own_and_nothing_else(app: Callers) -> Non
     first, second = str(uuid.uuid4()), str(uuid.uuid4())
     ours, theirs = app.token(SUBMIT, client_id=first), app.token(SUBMIT, ALLOW, client_id=second)
     value = "both.access-own.com"
-    mine, other = app.submit(ours, value, "a.access-own.com"), app.submit(theirs, value, "b.access-own.com")
+    mine = app.submit(ours, value, "a.access-own.com", incident="own-1", source="first-tool")
+    other = app.submit(theirs, value, "b.access-own.com", incident="own-1", source="second-tool")
     assert mine.status == other.status == 200, (mine, other)
     assert mine.told["caller"] == f"app:{first}" and other.told["caller"] == f"app:{second}"
 
@@ -131,10 +139,23 @@ def test_one_who_only_submits_sees_its_own_and_nothing_else(app: Callers) -> Non
             "20261122a0123456789abcdef", "ID"
         )
         assert app.ask("HEAD", f"/api/submissions/{foreign.told['id']}", token).status == 404
-        for query in ("", f"?value={value}", "?value=b.access-own.com", "?value=a.access-own.com", "?source=x"):
+        stranger = foreign.told["caller"]
+        queries = [
+            "",
+            "?incident=own-1",
+            "?source=first-tool",
+            "?source=second-tool",
+            f"?caller={urllib.parse.quote(stranger)}",
+        ]
+        queries += [f"?value={name}.access-own.com" for name in ("both", "a", "b", "nobody")]
+        for query in [*queries, *(f"{one}{'&' if one else '?'}top=1" for one in queries)]:
             found = app.ask("GET", f"/api/submissions{query}", token)
             assert found.status == 200, (query, found)
-            assert foreign.told["id"] not in found.body.decode() and (own is other or second not in str(found.told))
+            for text in (foreign.told["id"], stranger, foreign.told["source"]):
+                assert text not in found.body.decode().replace(query[1:], ""), (query, text, found)
+            assert found.told.get("examined", 0) <= 1, (query, found)
+            for link in re.findall(r"cursor=([^&\"]+)", found.body.decode()):
+                assert foreign.told["id"] not in unpacked(link), (query, link)
         searched = app.ask("GET", f"/api/submissions?value={value}", token)
         assert own.told["id"] in searched.body.decode(), searched
         assert app.ask("DELETE", path, token).status == 403
