@@ -153,7 +153,11 @@ class Relay:
         from shared.storage.connection import StorageConnection
 
         self.settings = load()
-        self.connection = StorageConnection.from_environment(os.environ)
+        self.connection = dataclasses.replace(
+            StorageConnection.from_environment(os.environ),
+            timeout=self.settings.storage_timeout,
+            backoff=self.settings.storage_backoff,
+        )
         self.pool = ThreadPoolExecutor(self.settings.pool_threads, thread_name_prefix="relay")
         clock = ServiceClock()
         self.identity = build_identity(self.settings)

@@ -50,6 +50,9 @@ class Settings:
     secret_name: str = _setting("defender-client-secret", "Name of the client secret in the vault.")
     secret_max_age: float = _setting(3600.0, "The secret is read again when the copy in memory is older than this.")
     secret_warn_days: float = _setting(30.0, "/api/health warns when the secret expires within so many days.")
+    token_pause: float = _setting(
+        5.0, "After a failure to get a token nobody asks for one for so long; all are told the same."
+    )
     managed_identity_client_id: str = _setting("", "Client id of a user-assigned identity; empty: system-assigned.")
     authority: str = _setting("", "Sign-in host, when it is not the cloud's own.")
     instance_discovery: bool = _setting(True, "Off only where the sign-in host is unknown to public discovery.")
@@ -111,6 +114,10 @@ class Settings:
     call_latest_start: float = _setting(60.0, "No call starts later than this after its oldest invocation began.")
     invocation_deadline: float = _setting(90.0, "What a queue invocation may take.")
     calls_at_once: int = _setting(4, "Import calls in flight in one worker.")
+    storage_timeout: float = _setting(20.0, "Time limit of one storage operation.")
+    storage_backoff: float = _setting(
+        0.3, "First pause between the three tries of a storage operation that fails; they grow from there."
+    )
     pool_threads: int = _setting(16, "Threads for blocking SDK calls in one worker.")
     decoded_max: int = _setting(5_000, "Decoded indicators in one worker at a time.")
 

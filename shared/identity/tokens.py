@@ -23,7 +23,6 @@ ROLES = ("Ti.ReadWrite", "Ti.ReadWrite.All")
 _RENEW_BEFORE = 300.0
 # A token that cannot be renewed serves until so shortly before its end.
 _LAST_USE = 60.0
-_HOLD_FAILURE = 5.0
 _HOLD_ROLES = 60.0
 
 
@@ -78,10 +77,13 @@ class TokenSource:
         self,
         issuer: Issuer,
         *,
+        pause: float = 5.0,
         now: Callable[[], float] = time.time,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
+        """`pause`: seconds for which a failure is remembered."""
         self._issuer = issuer
+        self._pause = pause
         self._now = now
         self._clock = clock
         self._lock = threading.Lock()
@@ -143,7 +145,7 @@ class TokenSource:
                     remediation="Check the clock of this machine.",
                 )
         except IdentityError as error:
-            hold = _HOLD_ROLES if isinstance(error, RoleError) else _HOLD_FAILURE
+            hold = _HOLD_ROLES if isinstance(error, RoleError) else self._pause
             with self._lock:
                 self._failure = (copy.copy(error), self._clock() + hold)
                 if doubt:
@@ -182,15 +184,16 @@ def build_identity(settings: Settings) -> Identity:
         SettingsError: an address is wrong. A setting that is merely absent shows when a token is asked for.
     """
     places = endpoints(settings)
+    pause = settings.token_pause
     missing = missing_settings(settings)
     if missing:
-        return Identity(places, TokenSource(_Incomplete(missing)), None)
+        return Identity(places, TokenSource(_Incomplete(missing), pause=pause), None)
     if settings.credential == "federated":
-        return Identity(places, TokenSource(FederatedIssuer(settings, places)), None)
+        return Identity(places, TokenSource(FederatedIssuer(settings, places), pause=pause), None)
     if settings.credential == "managed-identity":
-        return Identity(places, TokenSource(ManagedIdentityIssuer(settings, places)), None)
+        return Identity(places, TokenSource(ManagedIdentityIssuer(settings, places), pause=pause), None)
     secrets = vault_secret_source(settings)
-    return Identity(places, TokenSource(SecretIssuer(settings, places, secrets)), secrets)
+    return Identity(places, TokenSource(SecretIssuer(settings, places, secrets), pause=pause), secrets)
 
 
 class _Incomplete:

@@ -24,10 +24,11 @@ POISON = "indicators-poison"
 CONTAINERS = ("parts", "answers", "deadletters")
 TABLES = ("submissions", "open", "intents", "index", "permits", "idempotency", "deadletters", "suspects")
 
+_RETRIES = 3
 _CONNECTIONS = 32  # kept open to each service; the SDKs keep 10, and throw away what more threads need
 
 
-def _options() -> dict[str, Any]:
+def _options(timeout: float) -> dict[str, Any]:
     """What the three clients are made with. A call that hangs must not outlive the invocation that waits for it."""
     import requests
     from azure.core.pipeline.transport import RequestsTransport
@@ -36,17 +37,22 @@ def _options() -> dict[str, Any]:
     session = requests.Session()
     for scheme in ("https://", "http://"):
         session.mount(scheme, HTTPAdapter(pool_maxsize=_CONNECTIONS))
-    transport = RequestsTransport(session=session, session_owner=False, connection_timeout=5, read_timeout=20)
-    return {"transport": transport, "retry_total": 3, "retry_backoff_factor": 0.3}
+    transport = RequestsTransport(session=session, session_owner=False, connection_timeout=5, read_timeout=timeout)
+    return {"transport": transport, "retry_total": _RETRIES}
 
 
 @dataclasses.dataclass(frozen=True)
 class StorageConnection:
-    """Where storage is and how to sign in to it."""
+    """Where storage is, how to sign in to it, and how patient its clients are.
+
+    timeout: seconds for one answer; backoff: seconds of the first pause between an operation's tries.
+    """
 
     connection_string: str = dataclasses.field(default="", repr=False)
     uris: Mapping[str, str] = dataclasses.field(default_factory=dict)
     client_id: str = ""
+    timeout: float = 20.0
+    backoff: float = 0.3
 
     @classmethod
     def from_environment(cls, environ: Mapping[str, str], name: str = NAME) -> StorageConnection:
@@ -68,29 +74,37 @@ class StorageConnection:
 
         return ManagedIdentityCredential(client_id=self.client_id or None)
 
+    def _patient(self, retry: Any) -> dict[str, Any]:
+        """As the tables' client: on their own the clients of blobs and queues sleep up to a minute in their thread."""
+        policy = retry(backoff=2 * self.backoff, random_jitter_range=self.backoff, retry_total=_RETRIES)
+        return _options(self.timeout) | {"retry_policy": policy}
+
     @functools.cached_property
     def tables(self) -> TableServiceClient:
         """Client of the table service."""
         from azure.data.tables import TableServiceClient
 
+        options = _options(self.timeout) | {"retry_backoff_factor": self.backoff}
         if self.connection_string:
-            return TableServiceClient.from_connection_string(self.connection_string, **_options())
-        return TableServiceClient(self.uris["table"], credential=self._credential, **_options())
+            return TableServiceClient.from_connection_string(self.connection_string, **options)
+        return TableServiceClient(self.uris["table"], credential=self._credential, **options)
 
     @functools.cached_property
     def blobs(self) -> BlobServiceClient:
         """Client of the blob service."""
-        from azure.storage.blob import BlobServiceClient
+        from azure.storage.blob import BlobServiceClient, LinearRetry
 
+        options = self._patient(LinearRetry)
         if self.connection_string:
-            return BlobServiceClient.from_connection_string(self.connection_string, **_options())
-        return BlobServiceClient(self.uris["blob"], credential=self._credential, **_options())
+            return BlobServiceClient.from_connection_string(self.connection_string, **options)
+        return BlobServiceClient(self.uris["blob"], credential=self._credential, **options)
 
     @functools.cached_property
     def queues(self) -> QueueServiceClient:
         """Client of the queue service."""
-        from azure.storage.queue import QueueServiceClient
+        from azure.storage.queue import LinearRetry, QueueServiceClient
 
+        options = self._patient(LinearRetry)
         if self.connection_string:
-            return QueueServiceClient.from_connection_string(self.connection_string, **_options())
-        return QueueServiceClient(self.uris["queue"], credential=self._credential, **_options())
+            return QueueServiceClient.from_connection_string(self.connection_string, **options)
+        return QueueServiceClient(self.uris["queue"], credential=self._credential, **options)
