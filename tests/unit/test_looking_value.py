@@ -39,9 +39,9 @@ class Desk:
     def __init__(self, *rows: dict[str, Any]) -> None:
         self.lister = FakeLister(list(rows))
         self.tables, self.clock = MemoryTables(Service(virtual.service_now)), virtual.VirtualClock()
-        budgets = [Budget(self.tables, self.clock, name, (Limit(1000, 63.0),)) for name in ("look", "list")]
+        look, lists = (Budget(self.tables, self.clock, name, (Limit(1000, 63.0),)) for name in ("look", "list"))
         self.submissions = Submissions(self.tables)
-        looks = Looks(self.lister, *budgets, self.clock)
+        looks = Looks(self.lister, look, lists, self.clock)
         self.values = Values(looks, self.tables, self.submissions, 800)
 
     async def mean(
