@@ -191,7 +191,7 @@ _CAPACITY = _object(
         **_SEEN,
         "held": _COUNT,
         "most": _COUNT,
-        "percent": {"type": "number"},
+        "percent": {"type": "number", "nullable": True, "description": "Null when not everyone's are seen."},
         "text": _TEXT,
         "byType": _COUNTED,
         "byAction": _COUNTED,
@@ -220,6 +220,7 @@ _CAPACITY = _object(
 _WHO = {name: _TEXT for name in ("door", "source", "incident", "caller", "callerName", "replayOf", "undoOf")}
 _USE = {
     "submission": _TEXT,
+    "link": _TEXT,
     "at": _TIME,
     "type": _TEXT,
     "action": {"type": "string", "enum": [*_ACTIONS, "Retraction"]},
@@ -246,6 +247,52 @@ _LETTER_MORE = {
     "discardReason": _TEXT,
 }
 
+_PAUSED = _object({"since": _TIME, "by": _TEXT, "reason": _TEXT}, {"byName": _TEXT, "until": _TIME})
+_OPERATIONS = _object(
+    {"at": _TIME, "text": _TEXT, "problems": _list(_object({"part": _TEXT, "detail": _TEXT}))},
+    {
+        "paused": _ref("Paused"),
+        "pauses": _list(
+            _object(
+                {
+                    "what": {"type": "string", "enum": ["pause", "resume", "end"]},
+                    "at": _TIME,
+                    "by": _TEXT,
+                    "reason": _TEXT,
+                },
+                {"byName": _TEXT, "until": _TIME},
+            )
+        ),
+        "queue": _object(
+            {
+                "depth": _COUNT,
+                "poison": _COUNT,
+                "oldestPendingSeconds": {"type": "number", "minimum": 0, "nullable": True},
+            }
+        ),
+        "openParts": _object(
+            {"parts": _COUNT, "items": _COUNT, "deferred": _COUNT, "afterFailure": _COUNT, "complete": _FLAG},
+            {"soonest": _TIME, "latest": _TIME},
+        ),
+        "holds": _list(_object({"route": _TEXT, "until": _TIME, "reason": _TEXT})),
+        "workers": _list(
+            _object(
+                {
+                    **{name: _TEXT for name in ("id", "host", "version")},
+                    **{name: _TIME for name in ("begun", "lastSeen")},
+                    **{name: _COUNT for name in ("inFlight", "messages", "calls")},
+                }
+            )
+        ),
+        "timers": {"type": "object", "additionalProperties": _TIME},
+        "deadLetters": _object({"open": _COUNT, "byReason": {"type": "object", "additionalProperties": _COUNT}}),
+        "submissions": _list(_ref("FoundSubmission")),
+    },
+    "A part that could not be told is left out, and named among the problems.",
+)
+
+_STOPPED = {"paused": _ref("Paused"), "text": _TEXT | {"description": "There while calls are paused."}}
+
 SCHEMAS: dict[str, Schema] = {
     **_native(),
     "Problem": _object(
@@ -256,7 +303,14 @@ SCHEMAS: dict[str, Schema] = {
     "Counts": _COUNTS,
     "Verdict": _VERDICT,
     "Item": _ITEM,
-    "Paused": _object({"since": _TIME, "by": _TEXT, "reason": _TEXT}, {"until": _TIME}),
+    "Paused": _PAUSED,
+    "PauseOrder": _object(
+        {"reason": {"type": "string", "minLength": 1, "maxLength": 400}},
+        {"until": _TEXT | {"description": "A time or a duration (PT30M); without it: until somebody resumes."}},
+    ),
+    "PauseAnswer": _object({"paused": _ref("Paused"), "changed": _FLAG, "text": _TEXT}),
+    "ResumeAnswer": _object({"changed": _FLAG, "parts": _COUNT, "text": _TEXT}, {"resumed": _ref("Paused")}),
+    "Operations": _OPERATIONS,
     "Taken": {
         "oneOf": [_ref("TakenSubmission"), _ref("DryRun")],
     },
@@ -277,7 +331,7 @@ SCHEMAS: dict[str, Schema] = {
     "Found": {"oneOf": [_ref("Submissions"), _ref("Uses")]},
     "Submissions": _object(
         {"submissions": _list(_ref("FoundSubmission")), "examined": _COUNT},
-        {"nextLink": _TEXT},
+        {"nextLink": _TEXT, **_STOPPED},
         "Newest first. A page may be short or empty and yet have a nextLink; one without it is the last.",
     ),
     "FoundSubmission": _object({**_SUBMISSION, "at": _TIME}, _SUBMISSION_MORE),
@@ -290,6 +344,7 @@ SCHEMAS: dict[str, Schema] = {
             "waiting": _ref("Waiting"),
             "verdict": _object({"taken": _FLAG, "text": _TEXT}, {"reason": _TEXT}, "What the guards say now."),
             "nextLink": _TEXT,
+            **_STOPPED,
         },
         "One value. Its uses newest first; what stands and waits, and the verdict, are in the first page.",
     ),
@@ -318,7 +373,7 @@ SCHEMAS: dict[str, Schema] = {
         "The newest intent for the value.",
     ),
     "Waiting": _object(
-        {"items": _list(_object({**_USE, "ordinal": _COUNT, "part": _TEXT, "link": _TEXT}, _WHO)), "complete": _FLAG},
+        {"items": _list(_object({**_USE, "ordinal": _COUNT, "part": _TEXT}, _WHO)), "complete": _FLAG},
         {"text": _TEXT},
         "Items that were not chosen for a call yet. When it is not complete there may be more.",
     ),
@@ -368,7 +423,8 @@ SCHEMAS: dict[str, Schema] = {
     "Health": _object(
         {
             "status": {"type": "string"},
-            "checks": _list(_object({"name": _TEXT, "ok": _FLAG, "detail": _TEXT, "remedy": _TEXT})),
-        }
+            "checks": _list(_object({"name": _TEXT, "ok": _MAYBE, "detail": _TEXT, "remedy": _TEXT})),
+        },
+        {"paused": _ref("Paused")},
     ),
 }

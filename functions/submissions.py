@@ -8,6 +8,7 @@ from urllib.parse import urlencode
 import azure.functions as func
 
 from functions.http import Ask, Reply, answer, problem, serve
+from functions.pause import with_pause
 from shared import spreadsheet
 from shared.finding.listing import SUBMISSION_COLUMNS, USE_COLUMNS, cells, hits_shown, linked
 from shared.finding.question import Question
@@ -59,6 +60,7 @@ async def post_submission(ask: Ask) -> Reply:
     status, headers = _status(known, link)
     if taken.repeated:
         headers[_REPEATED] = "true"
+    shown = await with_pause(shown)
     return answer({**shown, "link": link, **verdicts_shown(taken.items)}, status, headers)
 
 
@@ -76,11 +78,10 @@ async def find_submissions(ask: Ask) -> Reply:
     own = ask.caller.id if ask.own_only else ""
     now = app.stores.clock.now()
     question = Question.of(now, **asked, following=ask.text("cursor"), own=own, top=top)
-    if ask.has("value"):
+    if question.value:
         shown, following = await app.uses.find(question)
-        listed = shown["uses"] = linked(shown["uses"], ask.base)
-        if "waiting" in shown:
-            shown["waiting"]["items"] = linked(shown["waiting"]["items"], ask.base)
+        shown = linked(shown, ask.base)
+        listed = shown["uses"]
     else:
         page = await app.search.find(question)
         following = page.following
@@ -88,8 +89,9 @@ async def find_submissions(ask: Ask) -> Reply:
         shown = {"submissions": listed, "examined": page.examined}
     following = following and _following(ask, {**asked, "top": str(top), "cursor": following})
     if not ask.csv:
+        shown = await with_pause(shown)
         return answer({**shown, "nextLink": following} if following else shown)
-    columns = USE_COLUMNS if ask.has("value") else SUBMISSION_COLUMNS
+    columns = USE_COLUMNS if question.value else SUBMISSION_COLUMNS
     body = await asyncio.to_thread(spreadsheet.table, columns, cells(columns, listed))
     return _csv(body, "submissions.csv", {"Link": f'<{following}>; rel="next"'} if following else {})
 
@@ -97,8 +99,7 @@ async def find_submissions(ask: Ask) -> Reply:
 def _following(ask: Ask, asked: dict[str, str]) -> str:
     if ask.has("format"):
         asked["format"] = ask.choice("format")
-    query = urlencode({name: text for name, text in asked.items() if text or (name == "value" and ask.has(name))})
-    return f"{ask.base}/api/submissions?{query}"
+    return f"{ask.base}/api/submissions?{urlencode({name: text for name, text in asked.items() if text})}"
 
 
 def _csv(body: bytes, name: str, headers: dict[str, str], status: int = 200) -> Reply:
@@ -129,7 +130,7 @@ async def get_submission(ask: Ask) -> Reply:
     if following is not None:
         shown["nextLink"] = f"{link}?skip={following}&top={top}{f'&state={state}' if state else ''}"
     status, headers = _status(known, link)
-    return answer(shown, status, headers)
+    return answer(await with_pause(shown), status, headers)
 
 
 def _status(known: Submission | None, link: str) -> tuple[int, dict[str, str]]:

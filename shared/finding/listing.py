@@ -54,9 +54,14 @@ def hits_shown(hits: Iterable[Hit], base: str) -> list[dict[str, Any]]:
     return [{**hit.shown, "at": moment(hit.header.at), "link": link(base, hit.header.id)} for hit in hits]
 
 
-def linked(uses: Iterable[Mapping[str, Any]], base: str) -> list[dict[str, Any]]:
-    """Uses, or what waits, each with the link of its submission."""
-    return [{**use, "link": link(base, use["submission"])} for use in uses]
+def linked(shown: Any, base: str) -> Any:
+    """An answer in which whatever names its submission has its link too."""
+    if isinstance(shown, list):
+        return [linked(one, base) for one in shown]
+    if not isinstance(shown, dict):
+        return shown
+    made = {name: linked(value, base) for name, value in shown.items()}
+    return made | {"link": link(base, made["submission"])} if "submission" in made else made
 
 
 def link(base: str, submission: str) -> str:
