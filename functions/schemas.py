@@ -70,6 +70,8 @@ def _older(value: Any) -> Any:
                 made["example"] = entry[0]
             case "patternProperties":
                 pass
+            case "oneOf" if all(inner.keys() == {"required"} for inner in entry):
+                pass  # one of two names of the same field: no generator of clients knows what to make of it
             case "additionalProperties" if "patternProperties" in value:
                 pass  # names that begin with x- are the sender's own
             case _:

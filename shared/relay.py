@@ -122,7 +122,7 @@ class Publishing:
         )
         self.replays = Replays(clock, self.submissions, self.letters, self.submitting, tell)
         self.undoing = Undoing(clock, self.submissions, self.parts, self.letters, self.order, self.submitting, tell)
-        reader = Reader(self.submissions)
+        self.reader = reader = Reader(self.submissions)
         self.search = Search(tables, reader)
         self.uses = Uses(settings, tables, stores.blobs, self.parts, reader, clock)
         self.sweeper = Sweeper(
@@ -172,7 +172,7 @@ class Relay:
         self.publishing = publishing = Publishing(self.settings, stores, self.defender, Telemetry())
         looks = Looks(self.defender, publishing.looks, publishing.lists, clock)
         self.finder = Finder(looks)
-        self.values = Values(looks, stores.tables, publishing.submissions, self.settings.value_max)
+        self.values = Values(looks, stores.tables, publishing.reader, self.settings.value_max)
         self.capacity = Capacity(looks, self.settings.tenant_max, publishing.budgets)
 
     async def health(self) -> Health:

@@ -148,7 +148,8 @@ class Capacity:
         return {**self._held(count), "calls": _calls(usage, now)}, max(0.0, now - count.at)
 
     def _held(self, count: Count) -> dict[str, Any]:
-        percent = round(100 * count.held / self._most, 1) if self._most else 0.0
+        # Of one's own alone there is no telling how full the tenant is.
+        percent = round(100 * count.held / self._most, 1) if self._most and count.who.sees == "everyone" else None
         return {
             "asOf": moment(count.at),
             **sees_shown(count.who),
@@ -172,8 +173,8 @@ def _kept(row: dict[str, Any]) -> dict[str, Any]:
     return {name: row.get(name) for name in _KEPT}
 
 
-def _sentence(count: Count, most: int, percent: float) -> str:
-    if count.who.sees == "everyone":
+def _sentence(count: Count, most: int, percent: float | None) -> str:
+    if percent is not None:
         return f"Defender holds {count.held} of {most} indicators, {percent:g} %."
     seen = "of this app's own" if count.who.sees == "own" else "that this app can see"
     return f"Defender holds {count.held} indicators {seen}; {most} is the most for the whole tenant."

@@ -3,6 +3,7 @@ needs. One that cannot be had within a few seconds is refused with the time to w
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Callable
 
 from shared.defender.answers import Keep
@@ -15,6 +16,8 @@ from shared.storage.protocols import Clock
 
 PATIENCE = 10.0
 _RETRY_MAX = 3600.0
+_BIG = 1100  # rows; a page of more is read while at most one other is: some 40 MB each
+_BIG_AT_ONCE = 2
 
 
 class Looks:
@@ -25,6 +28,7 @@ class Looks:
         self._looks = looks
         self._lists = lists
         self._clock = clock
+        self._big = asyncio.Semaphore(_BIG_AT_ONCE)
 
     def now(self) -> float:
         """Epoch seconds, by the storage service's clock."""
@@ -42,6 +46,23 @@ class Looks:
             BudgetError: no permit is to be had within ten seconds.
             DefenderError: what became of the call; after a 429 all list calls are held for as long as it says.
         """
+        if top <= _BIG:
+            return await self._page(filter, top, skip, keep)
+        try:
+            async with asyncio.timeout(PATIENCE):
+                await self._big.acquire()
+        except TimeoutError:
+            raise BudgetError(
+                "Others are reading the whole list just now.",
+                retry_after=PATIENCE,
+                remediation="Ask again a little later.",
+            ) from None
+        try:
+            return await self._page(filter, top, skip, keep)
+        finally:
+            self._big.release()
+
+    async def _page(self, filter: str | None, top: int, skip: int, keep: Keep | None) -> Page:
         within = await self._permit()
         try:
             return await self._lister.list_page(filter, top, skip, keep, within=within)

@@ -12,13 +12,14 @@ from typing import Any
 from shared.defender.client import equals
 from shared.defender.limits import TOP_MAX
 from shared.errors import BatchRefusedError, QuestionError, UnavailableError
+from shared.finding.search import Reader
 from shared.indicators.model import Indicator, IndicatorType, format_time
 from shared.indicators.normalise import infer_type, normalise
 from shared.indicators.problem import Problem
 from shared.ledger import intents
 from shared.ledger.intents import Head
 from shared.ledger.outcomes import Outcome, State
-from shared.ledger.submissions import Submission, Submissions
+from shared.ledger.submissions import Submission
 from shared.ledger.view import item_shown, moment
 from shared.looking import walk
 from shared.looking.permits import Looks
@@ -92,10 +93,10 @@ def _spellings(given: str, value: str) -> tuple[str, ...]:
 class Values:
     """Looks up one value at Defender and in the ledger."""
 
-    def __init__(self, looks: Looks, tables: Tables, submissions: Submissions, value_max: int) -> None:
+    def __init__(self, looks: Looks, tables: Tables, reader: Reader, value_max: int) -> None:
         self._looks = looks
         self._tables = tables
-        self._submissions = submissions
+        self._reader = reader
         self._value_max = value_max
 
     async def look_up(self, text: str, criteria: Criteria) -> dict[str, Any]:
@@ -164,7 +165,7 @@ class Values:
 
     async def _intent(self, head: Head, rows: Sequence[dict[str, Any]], who: Who, *, moved: bool) -> dict[str, Any]:
         item = head.item
-        known = await self._submissions.read(item.submission)
+        known = await self._reader.read(item.submission)
         fate = _fate(head, known)
         held = [row for row in rows if str(row.get("indicatorType", "")).casefold() == item.key[0].casefold()]
         agrees, text = judge(head, held, who, self._looks.now(), fate)

@@ -170,6 +170,7 @@ def test_an_endless_list_ends() -> None:
 def test_with_its_own_alone_the_answer_says_that_others_are_not_counted() -> None:
     async def main() -> None:
         told = await Desk(FakeLister([row(1)], Who("app-1", "own"))).told()
+        assert told["percent"] is None
         assert told["sees"] == "own" and "Others' are not counted" in told["seesText"]
         assert told["text"] == "Defender holds 1 indicators of this app's own; 15000 is the most for the whole tenant."
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import base64
 import json
 from collections.abc import Awaitable, Callable
@@ -237,6 +238,36 @@ def test_a_429_holds_all_list_calls_and_a_look_says_so() -> None:
             await desk.finder.find(ANY, 10)
         assert 290 < refused.value.retry_after <= 300
         assert len(desk.lister.calls) == 1
+
+    looking(FakeLister([row(1)]), main)
+
+
+def test_the_whole_list_is_read_by_two_at_a_time_whoever_asks() -> None:
+    """Each takes tens of megabytes; small pages are not kept waiting."""
+
+    async def main(desk: Desk) -> None:
+        reading = most = 0
+        original = desk.lister.list_page
+
+        async def slow(filter: str | None, top: int, *args: Any, **options: Any) -> Any:
+            nonlocal reading, most
+            big = top > 2000
+            reading += big
+            most = max(most, reading)
+            await asyncio.sleep(4.0 if big else 0.0)
+            reading -= big
+            return await original(filter, top, *args, **options)
+
+        desk.lister.list_page = slow  # type: ignore[method-assign]
+        odd = Criteria(type="WebCategory")
+        everybody = [asyncio.create_task(desk.finder.find(odd, 10)) for _ in range(10)]
+        await asyncio.sleep(0.1)
+        await asyncio.wait_for(desk.finder.find(ANY, 10), 1.0)
+        found = await asyncio.gather(*everybody, return_exceptions=True)
+        assert most == 2
+        refused = [one for one in found if isinstance(one, BudgetError)]
+        assert 2 <= len(refused) <= 6 and all(one.retry_after == 10 for one in refused)
+        assert sum(not isinstance(one, BaseException) for one in found) == 10 - len(refused)
 
     looking(FakeLister([row(1)]), main)
 

@@ -12,6 +12,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from shared.errors import BatchRefusedError, QuestionError, RelayError, UnavailableError
+from shared.finding.search import Reader
 from shared.indicators.model import Action, Indicator, IndicatorType, Severity
 from shared.ledger import intents
 from shared.ledger.outcomes import Outcome, State
@@ -42,7 +43,7 @@ class Desk:
         look, lists = (Budget(self.tables, self.clock, name, (Limit(1000, 63.0),)) for name in ("look", "list"))
         self.submissions = Submissions(self.tables)
         looks = Looks(self.lister, look, lists, self.clock)
-        self.values = Values(looks, self.tables, self.submissions, 800)
+        self.values = Values(looks, self.tables, Reader(self.submissions), 800)
 
     async def mean(
         self, state: State | None, text: str = "", *, meant: Indicator | None = None, key: tuple[str, str] | None = None
