@@ -7,7 +7,9 @@ from functions.dead_letters import bp as dead_letters
 from functions.health import bp as health
 from functions.indicators import bp as indicators
 from functions.openapi import bp as openapi
+from functions.operations import bp as operations
 from functions.other import bp as other
+from functions.pause import bp as pause
 from functions.publish import bp as publish
 from functions.start import begin
 from functions.submissions import bp as submissions
@@ -17,5 +19,18 @@ from functions.undo import bp as undo
 begin()
 
 app = func.FunctionApp(http_auth_level=func.AuthLevel.FUNCTION)
-for blueprint in (publish, submissions, undo, dead_letters, indicators, capacity, health, timers, openapi, other):
+for blueprint in (
+    publish,
+    submissions,
+    undo,
+    dead_letters,
+    indicators,
+    capacity,
+    operations,
+    pause,
+    health,
+    timers,
+    openapi,
+    other,
+):
     app.register_functions(blueprint)

@@ -27,7 +27,8 @@ async def publish(msg: func.QueueMessage) -> None:
     try:
         app = relay()
         first = app.settings.failure_pause
-        await app.publishing.deliveries.deliver(delivery)
+        with app.publishing.presence.working():
+            await app.publishing.deliveries.deliver(delivery)
     except RelayError:
         await asyncio.sleep(pause(delivery.dequeue_count, first))
         raise

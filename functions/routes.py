@@ -251,6 +251,26 @@ TABLE: tuple[Entry, ...] = (
         shows="Capacity",
     ),
     Entry(
+        "GetOperations",
+        "GET",
+        "operations",
+        "function",
+        _LOOK,
+        "What waits, what stops it, who works, what came of the newest submissions.",
+        shows="Operations",
+    ),
+    Entry(
+        "Pause",
+        "POST",
+        "pause",
+        "admin",
+        _OPERATE,
+        "Stop every call that writes to Defender.",
+        body="PauseOrder",
+        shows="PauseAnswer",
+    ),
+    Entry("Resume", "POST", "resume", "admin", _OPERATE, "Go on after a pause.", body="Reason", shows="ResumeAnswer"),
+    Entry(
         "GetHealth", "GET", "health", "function", _LOOK, "Whether everything the app needs is there.", shows="Health"
     ),
     Entry("GetOpenApi", "GET", "openapi.json", "function", frozenset(Role), "This API as OpenAPI 3.0."),

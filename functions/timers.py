@@ -14,29 +14,39 @@ bp = func.Blueprint()
 @bp.timer_trigger(arg_name="timer", schedule="20 * * * * *", run_on_startup=False, use_monitor=False)
 async def sweep(timer: func.TimerRequest) -> None:
     """Point again to parts whose pointer is overdue."""
-    await relay().publishing.sweeper.overdue()
+    app = relay().publishing
+    await app.sweeper.overdue()
+    await app.presence.ran("Sweep")
 
 
 @bp.function_name("Poison")
 @bp.timer_trigger(arg_name="timer", schedule="40 * * * * *", run_on_startup=False, use_monitor=False)
 async def poison(timer: func.TimerRequest) -> None:
     """Make dead letters of what is in the poison queue."""
-    await relay().publishing.sweeper.poison()
+    app = relay().publishing
+    await app.sweeper.poison()
+    await app.presence.ran("Poison")
 
 
 @bp.function_name("Heartbeat")
 @bp.timer_trigger(arg_name="timer", schedule="0 * * * * *", run_on_startup=False, use_monitor=False)
 async def heartbeat(timer: func.TimerRequest) -> None:
-    """One sign of life a minute, with what waits."""
+    """One sign of life a minute, with what waits and what stops it; a pause whose time is up is ended."""
     metrics = telemetry.metrics()
     metrics.heartbeat()
-    waiting = await relay().publishing.sweeper.waiting()
+    app = relay().publishing
+    paused, held = await app.operations.stops()
+    metrics.stopped(app.stores.clock.now() - paused.since if paused else 0.0, held)
+    waiting = await app.sweeper.waiting()
     metrics.queue_depth(waiting.depth)
     metrics.oldest_pending(waiting.oldest)
+    await app.presence.ran("Heartbeat")
 
 
 @bp.function_name("Retention")
 @bp.timer_trigger(arg_name="timer", schedule="0 17 3 * * *", run_on_startup=False, use_monitor=True)
 async def retention(timer: func.TimerRequest) -> None:
     """Forget what is past its time."""
-    await relay().publishing.sweeper.retention()
+    app = relay().publishing
+    await app.sweeper.retention()
+    await app.presence.ran("Retention")

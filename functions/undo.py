@@ -5,6 +5,7 @@ from __future__ import annotations
 import azure.functions as func
 
 from functions.http import Ask, Reply, answer, problem, serve
+from functions.pause import with_pause
 from shared.errors import UndoOfUndoError, UndoTooSoonError
 from shared.ledger import ids
 from shared.ledger.view import submission_shown
@@ -48,5 +49,5 @@ async def undo_submission(ask: Ask) -> Reply:
         "leftTotal": len(undone.left),
     }
     if undo.finished:
-        return answer(shown, 200, {"Location": link})
-    return answer(shown, 202, {"Location": link, "Retry-After": _RETRY_AFTER})
+        return answer(await with_pause(shown), 200, {"Location": link})
+    return answer(await with_pause(shown), 202, {"Location": link, "Retry-After": _RETRY_AFTER})

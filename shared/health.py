@@ -44,10 +44,12 @@ class Health:
 
     status: Status
     checks: tuple[Check, ...]
+    paused: dict[str, Any] | None = None
 
     def as_json(self) -> dict[str, Any]:
         """The body of the answer."""
-        return {"status": self.status, "checks": [dataclasses.asdict(check) for check in self.checks]}
+        told = {"paused": self.paused} if self.paused else {}
+        return {"status": self.status, **told, "checks": [dataclasses.asdict(check) for check in self.checks]}
 
 
 class Runner(Protocol):
@@ -135,6 +137,13 @@ async def check_health(
     )
     checks = (check_settings(settings), *(check for group in found for check in group))
     return Health(overall(checks), checks)
+
+
+def with_pause(found: Health, paused: dict[str, Any], text: str) -> Health:
+    """The same with a warning that somebody has paused the calls."""
+    check = Check("paused", None, text, "POST /api/resume when the reason is gone.")
+    checks = (*found.checks, check)
+    return Health(overall(checks), checks, paused)
 
 
 async def _each(*checks: Awaitable[Check]) -> list[Check]:

@@ -13,6 +13,7 @@ import random
 from concurrent.futures import ThreadPoolExecutor
 from typing import TYPE_CHECKING
 
+from shared.errors import StorageError
 from shared.finding.search import Reader, Search
 from shared.finding.uses import Uses
 from shared.ledger.deadletters import DeadLetters
@@ -20,6 +21,7 @@ from shared.ledger.idempotency import Idempotency
 from shared.ledger.parts import Parts
 from shared.ledger.submissions import Submissions
 from shared.ledger.verdicts import Verdicts
+from shared.ledger.view import paused_sentence, paused_shown
 from shared.looking.capacity import Capacity
 from shared.looking.find import Finder
 from shared.looking.permits import Looks
@@ -30,9 +32,11 @@ from shared.publishing.commit import Committer
 from shared.publishing.control import Control
 from shared.publishing.deliver import Deliveries
 from shared.publishing.known_bad import KnownBad
+from shared.publishing.operations import Operations
 from shared.publishing.order import Order
 from shared.publishing.pause import Pauses
 from shared.publishing.ports import Defender, Tell
+from shared.publishing.presence import Presence
 from shared.publishing.replay import Replays
 from shared.publishing.retire import Retirer, win
 from shared.publishing.retraction import Retractions
@@ -87,6 +91,7 @@ class Publishing:
         self.committer = Committer(
             settings, clock, self.imports, self.order, defender, self.answers, self.settler, self.known_bad, tell
         )
+        self.presence = Presence(tables, clock, lambda: self.committer.calls_made)
         self.suspects = Suspects(
             settings,
             clock,
@@ -125,6 +130,17 @@ class Publishing:
         self.reader = reader = Reader(self.submissions)
         self.search = Search(tables, reader)
         self.uses = Uses(settings, tables, stores.blobs, self.parts, reader, clock)
+        self.operations = Operations(
+            clock,
+            stores.queue,
+            self.parts,
+            self.letters,
+            self.budgets,
+            self.pauses,
+            self.presence,
+            self.search,
+            tell,
+        )
         self.sweeper = Sweeper(
             settings,
             clock,
@@ -137,6 +153,8 @@ class Publishing:
             self.known_bad,
             self.idempotency,
             self.verdicts,
+            self.pauses,
+            self.presence,
             tell,
         )
 
@@ -177,7 +195,7 @@ class Relay:
 
     async def health(self) -> Health:
         """Look at everything the app needs; see shared/health.py."""
-        from shared.health import check_health
+        from shared.health import check_health, with_pause
 
         publishing = self.publishing
 
@@ -199,7 +217,7 @@ class Relay:
             return "Defender answers, and takes the token"
 
         loop = asyncio.get_running_loop()
-        return await check_health(
+        found = await check_health(
             self.settings,
             run=lambda work: loop.run_in_executor(self.pool, work),
             tokens=self.identity.tokens,
@@ -209,6 +227,11 @@ class Relay:
             blobs=blobs,
             call=call,
         )
+        try:
+            paused = await publishing.pauses.standing(fresh=True)
+        except StorageError:
+            return found  # the check of the tables says so
+        return found if paused is None else with_pause(found, paused_shown(paused), paused_sentence(paused))
 
 
 @functools.cache

@@ -152,6 +152,8 @@ HISTOGRAMS = {
 GAUGES = {
     "queue_depth": ("Messages on the queue, about", "{message}"),
     "oldest_pending": ("Age of the oldest indicator without an outcome", "s"),
+    "paused": ("Since when somebody has paused the calls; 0 when nobody has", "s"),
+    "held": ("For how long a 429 still holds the import calls", "s"),
 }
 
 _LABEL = re.compile(r"[a-z0-9_.:-]{1,60}", re.IGNORECASE)
@@ -253,6 +255,11 @@ class Metrics:
     def queue_depth(self, messages: int) -> None:
         """Messages on the queue, as the service estimates them."""
         self._gauges["queue_depth"] = float(messages)
+
+    def stopped(self, paused: float, held: float) -> None:
+        """Seconds since a pause began, and seconds that a hold still lasts; 0 when there is none."""
+        self._gauges["paused"] = paused
+        self._gauges["held"] = held
 
     def oldest_pending(self, seconds: float) -> None:
         """Age of the oldest indicator without an outcome; 0 when there is none."""

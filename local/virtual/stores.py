@@ -210,6 +210,9 @@ class MemoryQueue:
     async def depth(self) -> int:
         return len(self.service.messages)
 
+    async def poison_depth(self) -> int:
+        return len(self.service.poison)
+
     async def oldest(self) -> float | None:
         now = self.service.now()
         return min((m[3].timestamp() for m in self.service.messages.values() if m[0] <= now), default=None)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import base64
 from collections.abc import Sequence
 from datetime import UTC, datetime
-from typing import Any
+from typing import Any, Protocol
 
 from shared.ledger import ids, packing
 from shared.ledger.deadletters import DeadLetter
@@ -35,6 +35,52 @@ _WORDS_OF_RETRACTIONS = {
 def moment(epoch: float) -> str:
     """ISO 8601, UTC, milliseconds."""
     return datetime.fromtimestamp(epoch, UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z")
+
+
+def duration(seconds: float) -> str:
+    """For people: the two largest of days, hours, minutes and seconds."""
+    left, told = max(0, round(seconds)), []
+    for size, name in ((86_400, "d"), (3600, "h"), (60, "min"), (1, "s")):
+        if left >= size:
+            told.append(f"{left // size} {name}")
+            left %= size
+    return " ".join(told[:2]) or "0 s"
+
+
+class Stop(Protocol):
+    """A pause that stands (see publishing/pause.py). Times are epoch seconds."""
+
+    @property
+    def since(self) -> float: ...
+    @property
+    def by(self) -> str: ...
+    @property
+    def by_name(self) -> str: ...
+    @property
+    def reason(self) -> str: ...
+    @property
+    def until(self) -> float | None: ...
+
+
+def paused_shown(paused: Stop) -> dict[str, Any]:
+    """A pause."""
+    return {
+        "since": moment(paused.since),
+        "by": paused.by,
+        **({"byName": paused.by_name} if paused.by_name else {}),
+        "reason": paused.reason,
+        **({"until": moment(paused.until)} if paused.until else {}),
+    }
+
+
+def paused_sentence(paused: Stop) -> str:
+    """A pause in plain words."""
+    end = f"until {moment(paused.until)}" if paused.until else "until somebody resumes"
+    who = f"{paused.by_name} ({paused.by})" if paused.by_name else paused.by
+    return (
+        f"Calls to Defender are paused since {moment(paused.since)} {end}, by {who}: {paused.reason}. "
+        "What is submitted is kept, and goes on afterwards."
+    )
 
 
 def submission_shown(known: Submission) -> dict[str, Any]:

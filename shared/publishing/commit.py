@@ -64,6 +64,7 @@ class Committer:
         self._wake = asyncio.Event()
         self._task: asyncio.Task[None] | None = None
         self._looked_at = float("-inf")
+        self.calls_made = 0
 
     def add(self, entries: Sequence[Entry]) -> None:
         """Take entries in; each one's `result` is set once it is settled."""
@@ -175,6 +176,7 @@ class Committer:
         if permit is None:
             self._looked_at = float("-inf")
             return 0.0
+        self.calls_made += 1
         batch, self._batch = self._batch, []
         oldest = min(entry.began for ready in batch for entry in ready.senders())
         self._tell.observe("permit_wait", asyncio.get_running_loop().time() - oldest)

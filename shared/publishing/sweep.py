@@ -17,7 +17,9 @@ from shared.ledger.verdicts import Verdicts
 from shared.publishing.budget import Budget
 from shared.publishing.deliver import Deliveries, read_pointer
 from shared.publishing.known_bad import KnownBad
+from shared.publishing.pause import Pauses
 from shared.publishing.ports import Tell
+from shared.publishing.presence import Presence
 from shared.settings import Settings
 from shared.storage.protocols import Clock, Queue, Received, Row, Tables
 
@@ -49,6 +51,8 @@ class Sweeper:
         known_bad: KnownBad,
         idempotency: Idempotency,
         verdicts: Verdicts,
+        pauses: Pauses,
+        presence: Presence,
         tell: Tell,
     ) -> None:
         self._settings = settings
@@ -62,6 +66,8 @@ class Sweeper:
         self._known_bad = known_bad
         self._idempotency = idempotency
         self._verdicts = verdicts
+        self._pauses = pauses
+        self._presence = presence
         self._tell = tell
 
     async def overdue(self) -> int:
@@ -145,6 +151,9 @@ class Sweeper:
         forgotten["permits"] = 0
         for budget in self._budgets:
             forgotten["permits"] += await budget.forget_before(now - self._settings.keep_permits_days * 86_400)
+        # Of those who stop and start everything it is known for as long as of anything else.
+        forgotten["permits"] += await self._pauses.forget_before(now - keep * 86_400)
+        forgotten["permits"] += await self._presence.forget_before(now - self._settings.keep_permits_days * 86_400)
         forgotten["suspects"] = await self._known_bad.forget_old()
         forgotten["idempotency"] = await self._idempotency.forget_old(self._verdicts.forget)
         forgotten["intents"] = await self._forget_intents(now)

@@ -39,7 +39,11 @@ class _Client:
         self._pool = pool
 
     async def _run[T](self, work: Callable[[], T]) -> T:
-        return await asyncio.get_running_loop().run_in_executor(self._pool, work)
+        try:
+            return await asyncio.get_running_loop().run_in_executor(self._pool, work)
+        except (ValueError, LookupError) as error:
+            # Something else than the service answered, such as a gateway with a page: the SDKs' readers do not expect it.
+            raise _error("reading an answer of storage", error) from error
 
 
 def _quote(text: str) -> str:
@@ -311,17 +315,23 @@ class AzureQueue(_Client):
 
     async def depth(self) -> int:
         """See Queue."""
+        return await self._run(lambda: self._count(QUEUE))
 
-        def work() -> int:
-            from azure.core.exceptions import AzureError
+    async def poison_depth(self) -> int:
+        """See Queue."""
+        return await self._run(lambda: self._count(POISON))
 
-            try:
-                properties = self._connection.queues.get_queue_client(QUEUE).get_queue_properties()
-                return int(properties.approximate_message_count or 0)
-            except AzureError as error:
-                raise _error("asking for the queue's depth", error) from error
+    def _count(self, queue: str) -> int:
+        from azure.core.exceptions import AzureError, ResourceNotFoundError
 
-        return await self._run(work)
+        try:
+            properties = self._connection.queues.get_queue_client(queue).get_queue_properties()
+            return int(properties.approximate_message_count or 0)
+        except AzureError as error:
+            # The host makes the poison queue when it first needs it.
+            if queue == POISON and isinstance(error, ResourceNotFoundError):
+                return 0
+            raise _error(f"asking for the depth of the queue {queue}", error) from error
 
     async def oldest(self) -> float | None:
         """See Queue. The service shows the first 32 visible messages, the oldest of which come first."""

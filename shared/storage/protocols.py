@@ -108,6 +108,10 @@ class Queue(Protocol):
         """About how many messages there are, invisible ones included."""
         ...
 
+    async def poison_depth(self) -> int:
+        """About how many messages the poison queue holds; 0 when there is none."""
+        ...
+
     async def oldest(self) -> float | None:
         """When the oldest message in sight was inserted, epoch seconds; None when none is to be seen."""
         ...
