@@ -75,6 +75,8 @@ def lines(known: Submission, rows: Sequence[Row], stored: Mapping[int, PartItem]
         elif kind in _LONELY:
             text = f"Attempt {int(origin) if origin.isdigit() else origin} of the message alone."
             yield (at, _LONELY[kind], "", "", "", "", "", text, "", "", *tail)
+        elif kind == "u":
+            yield (at, "undone", "", "", "", "", "", f"Submission {rest} undoes it.", "", "", *tail)
 
 
 def _told(outcome: Outcome, again: bool) -> Line:

@@ -23,7 +23,10 @@ _BATCH_MOST = 500
 _HALF = 16  # smaller halves are not worth a batch delete
 _AT_ONCE = 4
 _MANY = 4  # from so many on one batch delete costs less of the budget than single ones
-_FEW = 10  # so many values are looked up one by one; for more the whole list is read, page by page
+# So many values are looked up one by one, for more the whole list is read, page by page: one call for 10,000 rows. When
+# there were more calls within a minute than an hour has minutes' worth of, calls are dearer than rows.
+_FEW = 10
+_CALM = 25
 
 Key = tuple[str, str]
 
@@ -147,7 +150,8 @@ class Retirer:
             within = await self._permit(self._lists, until)
             work.found(await self._defender.held(*work.head.item.key, within=within))
 
-        if len(works) <= _FEW:
+        recent = sum(start > self._clock.now() - 60.0 for start in self._lists.seen.starts)
+        if len(works) <= (_FEW if recent <= _CALM else 1):
             await self._each(works, one)
             return
         try:

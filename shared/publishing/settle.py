@@ -191,7 +191,7 @@ class Settler:
                     self._tell.rejected(made.reason)
                     continue
                 self._tell.count(made.state.value)
-                if made.state is State.ACCEPTED:
+                if made.state is State.ACCEPTED and entry.item.indicator is not None:
                     self._tell.observe("time_to_publish", max(0.0, now - entry.item.intent_at))
         for deferral in deferrals:
             self._tell.count("deferred", len(deferral.entries))

@@ -167,3 +167,16 @@ def test_a_change_of_action_of_a_whole_call_ends_within_the_deadline() -> None:
         assert {key[2] for key in rig.tenant.held} == {"Audit"}
 
     virtual.run(main())
+
+
+def test_when_list_calls_are_many_the_whole_list_is_read_for_a_few_values_too() -> None:
+    async def main() -> None:
+        rig = Rig()
+        heads = await replaced(rig)
+        worker = rig.worker()
+        for at in range(0, 60, 5):
+            assert [one.error for one in await worker.retirer.retire(heads[at : at + 5], 30.0)] == [None] * 5
+        assert rig.tenant.lists <= 6 * 5 + 6, "five calls each time"
+        assert sum(key[2] == "Block" for key in rig.tenant.held) == COUNT - 60
+
+    virtual.run(main())

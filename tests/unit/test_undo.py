@@ -10,7 +10,8 @@ from typing import Any
 import pytest
 
 from shared.errors import UnavailableError, UndoOfUndoError, UndoTooSoonError
-from shared.ledger import ids
+from shared.ledger import ids, intents
+from shared.ledger.history import as_csv
 from shared.ledger.outcomes import State
 from shared.ledger.parts import UNDONE, PartItem
 from shared.ledger.submissions import Header
@@ -63,6 +64,8 @@ def test_what_was_published_is_withdrawn() -> None:
         assert {fate.action for fate in known.fold.fates.values()} == {"Retraction"}
         assert await counts(rig, name) == {"accepted": 3}, "what became of it then is not rewritten"
         assert (await rig.read(name)).undone_by == (header.id,)
+        told = await as_csv(rig.worker().submissions, rig.worker().parts, name)
+        assert told is not None and f"Submission {header.id} undoes it." in told.decode("utf-8-sig")
 
     virtual.run(main())
 
@@ -456,5 +459,46 @@ def test_asked_again_the_pointers_that_a_dead_door_did_not_send_are_sent() -> No
         assert len(rig.service.messages) == 1, "one more each time it is asked"
         await host.drain(20.0)
         assert not rig.tenant.held and await counts(rig, first.undo.header.id) == {"accepted": 1}
+
+    virtual.run(main())
+
+
+def test_the_newest_intent_of_an_undo_is_kept_by_its_own_age() -> None:
+    async def main() -> None:
+        rig = Rig()
+        worker = rig.worker()
+        host = Host(rig, worker)
+        name = await post(rig, 1)
+        await host.drain(20.0)
+        await asyncio.sleep(80 * 86_400.0)
+        undone = await undo(rig, name)
+        await host.drain(60.0)
+        await asyncio.sleep(20 * 86_400.0)
+        await worker.sweeper.retention()
+        head = await worker.order.read(("DomainName", value(1)))
+        assert head is not None and head.item.submission == undone.undo.header.id
+        await asyncio.sleep(80 * 86_400.0)
+        await worker.sweeper.retention()
+        assert await worker.order.read(("DomainName", value(1))) is None
+
+    virtual.run(main())
+
+
+def test_the_history_of_a_value_tells_when_it_was_undone_and_in_which_order() -> None:
+    async def main() -> None:
+        rig = Rig()
+        worker = rig.worker()
+        host = Host(rig, worker)
+        name = await post(rig, 1)
+        await host.drain(20.0)
+        await asyncio.sleep(1000.0)
+        at = worker.stores.clock.now()
+        undone = await undo(rig, name)
+        await host.drain(60.0)
+        uses = await intents.history(worker.stores.tables, ("DomainName", value(1)), "", 10)
+        assert [use.submission for use in uses] == [undone.undo.header.id, name]
+        assert uses[0].action == "Retraction" and uses[0].at >= at > uses[1].at
+        following = await intents.history(worker.stores.tables, ("DomainName", value(1)), uses[0].place, 10)
+        assert [use.submission for use in following] == [name]
 
     virtual.run(main())
