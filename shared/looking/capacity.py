@@ -63,9 +63,10 @@ class Count:
         """Count rows; one that was counted already is not counted again."""
         for row in rows:
             name = walk.row_id(row)
-            if name in self._seen:
-                continue
-            self._seen.add(name)
+            if name:
+                if name in self._seen:
+                    continue
+                self._seen.add(name)
             self.held += 1
             self.types[str(row.get("indicatorType"))] += 1
             self.actions[str(row.get("action"))] += 1

@@ -59,6 +59,10 @@ def read_value(text: str, value_max: int) -> Meant:
         raise QuestionError(
             f"The value {given[:40]!r}... has {len(given)} characters.", remediation=f"Values have up to {value_max}."
         )
+    if any(character < " " or "\ud800" <= character <= "\udfff" for character in given):
+        raise QuestionError(
+            "The value has control characters, or is no Unicode.", remediation="Give it as it was submitted, as UTF-8."
+        )
     kind = infer_type(given)
     kinds = [kind] if kind is not None else []
     if kind is IndicatorType.FILE_SHA1:
@@ -143,7 +147,9 @@ class Values:
             place = Place()
             for _ in range(_PAGES):
                 page = await walk.read(self._looks, filter_, place, size, keep)
-                found.update((walk.row_id(row), row) for row in page.rows if len(row) > 1)
+                for row in page.rows:
+                    if len(row) > 1:
+                        found[walk.row_id(row) or f"none {len(found)}"] = row
                 if not page.more:
                     return
                 place = page.after(len(page.rows), place)

@@ -35,13 +35,14 @@ class Stretch:
 
     def after(self, count: int, before: Place) -> Place:
         """The place behind the first `count` of these rows."""
-        seen = before.known + tuple([row_id(row) for row in self.rows[max(0, count - OVERLAP) : count]])
+        last = [row_id(row) for row in self.rows[max(0, count - OVERLAP) : count]]
+        seen = before.known + tuple([one for one in last if one])
         return Place(self.start + count, seen[-OVERLAP:])
 
 
 def row_id(row: dict[str, Any]) -> str:
-    """An indicator's id."""
-    return str(row.get("id", ""))
+    """An indicator's id; "" when it has none."""
+    return str(row.get("id") or "")
 
 
 async def read(looks: Looks, filter: str | None, place: Place, size: int, keep: Keep | None = None) -> Stretch:

@@ -95,6 +95,16 @@ def test_expiries_are_told() -> None:
     virtual.run(main())
 
 
+def test_rows_of_a_form_nobody_knows_are_counted_too() -> None:
+    async def main() -> None:
+        odd: list[dict[str, Any]] = [{"indicatorValue": "a"}, {"indicatorValue": "b", "id": None, "expirationTime": 7}]
+        told = await Desk(FakeLister(odd)).told()
+        assert (told["held"], told["byType"]) == (2, {"None": 2})
+        assert told["byOwner"] == [{"createdBy": "", "name": "", "source": "", "mine": False, "held": 2}]
+
+    virtual.run(main())
+
+
 def test_an_empty_tenant_is_empty() -> None:
     async def main() -> None:
         told = await Desk(FakeLister()).told()

@@ -115,7 +115,7 @@ def test_a_value_is_read_as_at_the_intake_and_may_be_of_two_types(
     assert bool(found.note) == (not keys)
 
 
-@pytest.mark.parametrize("text", ["", "  ", "x" * 3201])
+@pytest.mark.parametrize("text", ["", "  ", "x" * 3201, "a\x00b", "a\nb.com", "\ud800"])
 def test_what_no_value_can_be_is_a_question_we_do_not_understand(text: str) -> None:
     with pytest.raises(QuestionError, match="value"):
         read_value(text, 800)
@@ -126,7 +126,7 @@ def test_any_text_is_looked_up_or_refused_with_a_remedy(text: str) -> None:
     try:
         found = read_value(text, 800)
     except QuestionError as error:
-        assert not text.strip() and error.remediation
+        assert (not text.strip() or any(character < " " for character in text.strip())) and error.remediation
     else:
         assert found.spellings and all(found.spellings) and (found.keys or found.note)
 
