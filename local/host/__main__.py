@@ -33,6 +33,7 @@ log = logging.getLogger("host")
 
 DRAIN = 5.0
 _HEADER_MAX = 32 * 1024  # the host's web server takes so much of all headers together
+_LINE_MAX = 64 * 1024  # Kestrel takes 8 KiB; more here, so that a test meets the answer of the app and not of a server
 
 
 def arguments() -> argparse.Namespace:
@@ -162,6 +163,7 @@ class Instance:
             shutdown_timeout=DRAIN,
             max_field_size=_HEADER_MAX,
             auto_decompress=False,
+            max_line_size=_LINE_MAX,
         )
         await runner.setup()
         stack.push_async_callback(runner.cleanup)
