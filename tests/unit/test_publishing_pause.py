@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import json
 import random
 from typing import Any
 
@@ -272,16 +273,40 @@ def test_messages_under_a_pause_are_put_off_without_a_failure_however_long_it_la
     virtual.run(main())
 
 
-def test_a_retraction_and_a_replaced_action_under_a_pause_are_put_off_without_a_failure() -> None:
+def test_a_retraction_under_a_pause_is_put_off_without_a_failure() -> None:
+    async def main() -> None:
+        rig, worker, pauses = await _rig()
+        host = Host(rig, worker)
+        body = json.dumps({"indicators": [message(n) for n in range(3)]}).encode()
+        name = (await worker.submitting.submit(body, caller="key")).id
+        await host.drain(20.0)
+        undone = await worker.undoing.undo(name, caller="key")
+        assert undone is not None
+        await pauses.pause("stop", None, "key")
+        # One that has not looked yet, and so takes the retractions up.
+        await Host(rig, rig.worker()).serve(asyncio.get_running_loop().time() + 30.0)
+        assert len(rig.tenant.held) == 3
+        opened = await worker.parts.all_open()
+        parts = [await worker.parts.load(one.id) for one in opened]
+        assert {item.attempts for part in parts if part for item in part.items} == {0}
+        assert not any(one.failed for one in opened)
+        await pauses.resume("go", "key")
+        await host.serve(asyncio.get_running_loop().time() + 30.0)
+        assert not rig.tenant.held
+        assert (await rig.read(undone.undo.header.id)).fold.counts()["accepted"] == 3
+
+    virtual.run(main())
+
+
+def test_a_replaced_action_under_a_pause_is_put_off_without_a_failure() -> None:
     async def main() -> None:
         rig, worker, pauses = await _rig()
         host = Host(rig, worker)
         rig.put(message(1))
         await host.drain(10.0)
         await asyncio.sleep(2.0)
-        # Paused between the call that puts the new action there and the deletion of the old one.
-        rig.tenant.fault = lambda _payloads: None
 
+        # Paused between the call that puts the new action there and the deletion of the old one.
         async def gate(when: str, what: str) -> None:
             if when == "after" and what == "import":
                 await pauses.pause("stop", None, "key")
@@ -296,7 +321,7 @@ def test_a_retraction_and_a_replaced_action_under_a_pause_are_put_off_without_a_
         part = await worker.parts.load(opened.id)
         assert part is not None and part.items[0].attempts == 0 and not opened.failed
         await pauses.resume("go", "key")
-        await host.drain(30.0)
+        await host.serve(asyncio.get_running_loop().time() + 30.0)
         assert rig.tenant.actions("h1.evil-domain.com") == ["Audit"]
 
     virtual.run(main())
