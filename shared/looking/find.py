@@ -15,6 +15,7 @@ from typing import Any
 from shared.defender.limits import TOP_MAX
 from shared.errors import BatchRefusedError, QuestionError
 from shared.ledger import ids
+from shared.ledger.view import moment
 from shared.looking import walk
 from shared.looking.permits import Looks
 from shared.looking.ports import Who
@@ -41,8 +42,6 @@ class Found:
 
     def as_json(self) -> dict[str, Any]:
         """The answer without its link to the next page."""
-        from shared.ledger.view import moment
-
         return {"asOf": moment(self.at), **sees_shown(self.who), "indicators": self.shown()}
 
 

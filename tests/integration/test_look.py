@@ -4,20 +4,23 @@ from __future__ import annotations
 
 import asyncio
 import csv
+import importlib
 import io
 from collections import Counter
 from collections.abc import Iterator
 from typing import Any
-from urllib.parse import quote
+from urllib.parse import quote, urlsplit
 
 import pytest
 import requests
 
+from functions.openapi import document
 from local.stack import Stack, StackOptions
 from local.tenant import RunningTenant
 from shared.publishing.budget import TABLE, Budget
 from shared.settings import Limit
 from tests.integration.tenant_helpers import Client, item
+from tests.integration.test_openapi import _newer as newer
 from tests.support.stacklab import Lab, batch, wait_for
 
 LOOK = Limit(200, 600.0)  # a window that these tests do not outlast
@@ -41,13 +44,17 @@ class App:
         self.session.headers["x-functions-key"] = stack.keys["host"]
 
     def get(self, path: str, **headers: str) -> requests.Response:
-        url = path if path.startswith("http") else f"{self.stack.url}/api/{path}"
-        return self.session.get(url, headers=headers, timeout=120)
+        return self.session.get(self.url(path), headers=headers, timeout=120)
+
+    def url(self, path: str) -> str:
+        return path if path.startswith("http") else f"{self.stack.url}/api/{path}"
 
     def told(self, path: str) -> dict[str, Any]:
         answer = self.get(path)
         assert answer.status_code == 200, answer.text[:400]
         content: dict[str, Any] = answer.json()
+        name = {"capacity": "Capacity", "indicators": "Indicators"}.get(urlsplit(self.url(path)).path[5:], "Value")
+        documented(name, content)
         return content
 
     def walk(self, path: str) -> list[dict[str, Any]]:
@@ -58,6 +65,13 @@ class App:
             found += told["indicators"]
             path = told.get("nextLink", "")
         return found
+
+
+def documented(name: str, content: Any) -> None:
+    """Hold an answer to its schema in the app's OpenAPI."""
+    whole = newer(document())
+    schema = {"$ref": f"#/components/schemas/{name}", "components": whole["components"]}
+    importlib.import_module("jsonschema_rs").Draft202012Validator(schema).validate(content)
 
 
 @pytest.fixture(scope="module")
@@ -97,6 +111,7 @@ def test_a_full_tenant_is_counted_by_its_owners(app: App) -> None:
     answer = app.get("capacity")
     told = answer.json()
     assert answer.status_code == 200, told
+    documented("Capacity", told)
     assert (told["held"], told["most"], told["percent"], told["sees"]) == (15_000, 15_000, 100.0, "everyone")
     assert told["byType"] == {"FileSha256": THEIRS, "DomainName": OURS + PORTAL - 1, "CertificateThumbprint": 1}
     wanted = Counter({action: THEIRS // 5 for action in ACTIONS})
@@ -206,6 +221,21 @@ def test_when_defender_does_not_answer_the_app_says_so(app: App, status: int, pa
     assert str(status) in answer.json()["detail"]
     assert answer.json()["remedy"]
     assert app.get(path).status_code == 200
+
+
+def test_a_pause_does_not_stop_looks(app: App) -> None:
+    master = {"x-functions-key": app.stack.keys["master"]}
+    url = f"{app.stack.url}/api"
+    paused = app.session.post(f"{url}/pause", json={"reason": "a look at it first"}, headers=master, timeout=60)
+    try:
+        assert paused.status_code == 200, paused.text
+        assert app.get("indicators?top=1").status_code == 200
+        calls = app.told("capacity")["calls"]
+        assert calls["import"]["paused"] is True and calls["import"]["nextCall"] is None
+        assert calls["list"]["paused"] is False is calls["look"]["paused"]
+    finally:
+        app.session.post(f"{url}/resume", json={"reason": "seen"}, headers=master, timeout=60)
+    assert app.told("capacity")["calls"]["import"]["paused"] is False
 
 
 def test_with_its_own_alone_the_app_says_that_others_are_not_shown(app: App) -> None:
