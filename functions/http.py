@@ -23,7 +23,7 @@ from urllib.parse import unquote, urlsplit
 
 import azure.functions as func
 
-from functions.limits import BusyError, Share
+from functions.limits import Bodies, BusyError, FullError, Share
 from functions.packed import GZIP, packed, unpacked
 from functions.routes import ENTRIES, Entry, Parameter
 from shared import telemetry
@@ -53,6 +53,8 @@ _REQUEST_ID = re.compile(r"[\x21-\x7e]{1,128}\Z")
 _TYPES = frozenset({"", "application/json", "text/json", "text/plain", "application/octet-stream"})
 # The cookie of somebody who has signed in at the platform by a browser.
 _SESSION = "appserviceauthsession"
+_BODIES_MOST = 256 * 1024 * 1024  # bytes of bodies in hand; the runtime holds each once more
+_DEFLATE_MOST = 1032  # what deflate can make of a byte
 # Query parameters of the platform, not ours.
 _PLATFORM = frozenset({"code", "clientid"})
 
@@ -218,6 +220,9 @@ def _share() -> Share:
     return Share(settings.caller_at_once, settings.caller_rate)
 
 
+_bodies = Bodies(_BODIES_MOST)
+
+
 @functools.cache
 def mode() -> AuthKind:
     """The mode of the doors. With settings that cannot be read the host asks for keys, and every door answers 503."""
@@ -256,12 +261,22 @@ async def _run(req: func.HttpRequest, entry: Entry, handler: Handler) -> func.Ht
     request_id = given if _REQUEST_ID.match(given) else secrets.token_hex(16)
     try:
         caller = _caller(req, entry)
-        with _share().of(_counted_as(req, caller)):
+        with _share().of(_counted_as(req, caller)), _bodies.hold(_most_bytes(req)) as held:
             _check_parameters(req, entry)
-            reply = await handler(Ask(req, entry, caller, await _body(req, entry), request_id))
+            body = await _body(req, entry)
+            held.now(max(len(body), len(req.get_body())))
+            reply = await handler(Ask(req, entry, caller, body, request_id))
     except Exception as error:
         reply = _of_error(error, entry, request_id)
     return await _finished(req, reply, request_id)
+
+
+def _most_bytes(req: func.HttpRequest) -> int:
+    """The most that the body of a request may come to."""
+    body = req.get_body()
+    if body[:2] != GZIP or not req.headers.get("content-encoding"):
+        return len(body)
+    return max(len(body), min(_settings().unpacked_max, _DEFLATE_MOST * len(body)))
 
 
 def _caller(req: func.HttpRequest, entry: Entry) -> Caller:
@@ -357,6 +372,10 @@ def _of_error(error: Exception, entry: Entry, request_id: str) -> Reply:
             again = {"Retry-After": str(error.retry_after)}
             text = f"One caller may not take everything: {error}."
             return problem(429, "busy", "Too many requests", text, "Wait, and ask less often.", again)
+        case FullError():
+            again = {"Retry-After": str(error.retry_after)}
+            remedy = "Send it again after Retry-After; smaller submissions fit in sooner."
+            return problem(503, "full", "The instance is full", f"{error}.", remedy, again)
         case TooLargeError():
             return problem(413, "too-large", "The body is too large", str(error), error.remediation)
         case UnreadableError(remediation=remedy):

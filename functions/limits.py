@@ -20,6 +20,45 @@ class BusyError(Exception):
         self.retry_after = retry_after
 
 
+class FullError(Exception):
+    """The instance holds as many bytes of bodies as it may. `retry_after` in seconds."""
+
+    retry_after = 5
+
+
+class Held:
+    """What one request holds of Bodies."""
+
+    def __init__(self, bodies: Bodies, size: int) -> None:
+        self._bodies = bodies
+        self.size = size
+
+    def now(self, size: int) -> None:
+        """It is known by now to be this much, no more than was asked for."""
+        self._bodies.held += size - self.size
+        self.size = size
+
+
+class Bodies:
+    """Bytes of bodies in hand, of all callers together, so that they leave room for the work."""
+
+    def __init__(self, most: int) -> None:
+        self._most = most
+        self.held = 0
+
+    @contextmanager
+    def hold(self, size: int) -> Iterator[Held]:
+        """Hold so many bytes; whatever one request has is taken when there is no other. Raises FullError."""
+        if self.held and self.held + size > self._most:
+            raise FullError(f"{self.held >> 20} MiB of bodies are being served; there is no room for {size} bytes")
+        self.held += size
+        held = Held(self, size)
+        try:
+            yield held
+        finally:
+            self.held -= held.size
+
+
 class Share:
     """Requests of each caller: at most `at_once` at a time, and those of `limits` in any of their windows."""
 

@@ -214,13 +214,13 @@ class Deliveries:
                 self._tell.alarm("part_lost", f"part {name} is open, but its blob is gone")
             return
         again = delivery.dequeue_count > 1 or opened.points > 1
-        items = await self._unsettled(part) if again else list(part.items)
+        items = await self._unsettled(part, opened) if again else list(part.items)
         if items is None:
             return
         await self.run_items(part, items, opened, began, isolated=isolated)
 
-    async def _unsettled(self, part: Part) -> list[PartItem] | None:
-        """The items that no earlier run has settled; None when the part is of a submission that never came to be."""
+    async def _unsettled(self, part: Part, opened: OpenPart) -> list[PartItem] | None:
+        """The items that no earlier run has settled; None when the part is of a submission that is not there."""
         names = list(dict.fromkeys(item.submission for item in part.items))
         known = await asyncio.gather(*map(self._submissions.known, names))
         folds = {name: fold for name, (_, fold) in zip(names, known, strict=True)}
@@ -228,6 +228,8 @@ class Deliveries:
         if run is not None and (header is None or header.run != run):
             # The HTTP door died before it wrote the header, and its caller never had an answer; or another run of the
             # same request wrote one, which has parts of its own.
+            if header is None and self._clock.now() < opened.since + self._settings.overdue_after:
+                return None  # it may be about to write it, and then points to the part
             self._tell.event("abandoned_part", part=part.id, submission=names[0])
             await self._parts.close(part.id)
             return None
@@ -317,9 +319,9 @@ class Deliveries:
             return
         opened = await self._parts.opened(content.part)
         part = await self._parts.load(content.part) if opened else None
-        if part is None:
+        if opened is None or part is None:
             return
-        items = await self._unsettled(part)
+        items = await self._unsettled(part, opened)
         if not items:
             return
         loop = asyncio.get_running_loop()

@@ -2,8 +2,12 @@
 
 from __future__ import annotations
 
+import gzip
 import json
+import threading
 import time
+import uuid
+from collections import Counter
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -215,3 +219,38 @@ def test_the_roles_for_allowed_and_overrides(door: Door) -> None:
     # The same on the queue, from whomever: rejected.
     [name] = door.lab.put([json.dumps(wanted)]).values()
     assert door.lab.finish([name])[name].fold.reasons() == {"not_permitted": 2}
+
+
+def test_large_packed_bodies_of_many_callers_leave_the_instance_alive(door: Door) -> None:
+    """Packed to next to nothing, from four callers at once; some take the most memory when they are decoded."""
+    size = 10 * 1024 * 1024
+    heavy, light = (gzip.compress(plain, 6) for plain in (b"[" + b"[]," * (size // 3 - 2) + b"[]]", b" " * size))
+    tokens = [door.lab.admin.caller_token(SUBMIT, client_id=str(uuid.uuid4())) for _ in range(4)]
+    url = f"{door.lab.stack.url}/api/submissions"
+    sizes: list[int] = []
+    stop = threading.Event()
+
+    def watch() -> None:
+        while not stop.wait(0.05):
+            sizes.append(door.lab.stack.usage()["http"].rss)
+
+    def send(n: int) -> int:
+        headers = {"Authorization": f"Bearer {tokens[n % 4]}", "Content-Encoding": "gzip"}
+        answer = requests.post(url, data=heavy if n < 4 else light, headers=headers, timeout=230)
+        if answer.status_code == 503:
+            assert answer.json()["type"].endswith(":full") and int(answer.headers["Retry-After"]) > 0
+        return answer.status_code
+
+    watcher = threading.Thread(target=watch)
+    watcher.start()
+    try:
+        with ThreadPoolExecutor(40) as pool:
+            told = list(pool.map(send, range(40)))
+            small = door.post(body("beside"), query="?dry_run=true")
+    finally:
+        stop.set()
+        watcher.join()
+    assert set(told) <= {400, 413, 503} and {400, 413} <= set(told), Counter(told)
+    assert small.status_code == 200
+    print(f"http worker: at most {max(sizes) / 1e6:.0f} MB; {Counter(told)}")
+    assert max(sizes) < 1_200_000_000

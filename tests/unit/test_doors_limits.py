@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from functions.limits import BusyError, Share
+from functions.limits import Bodies, BusyError, FullError, Share
 from shared.settings import Limit
 
 
@@ -70,3 +70,16 @@ def test_callers_without_number_cost_no_memory_without_bound() -> None:
         with share.of(f"app:{number}"):
             pass
     assert len(share._starts) <= 500 and not share._busy
+
+
+def test_bodies_in_hand_have_a_bound_and_one_alone_always_fits() -> None:
+    bodies = Bodies(100)
+    with bodies.hold(1_000) as alone:
+        alone.now(90)
+        with bodies.hold(10), pytest.raises(FullError), bodies.hold(1):
+            raise AssertionError("there is no room")
+        with pytest.raises(RuntimeError), bodies.hold(10):
+            raise RuntimeError("a handler fails")
+        with bodies.hold(10), bodies.hold(0):
+            assert bodies.held == 100
+    assert bodies.held == 0

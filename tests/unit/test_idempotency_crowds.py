@@ -14,8 +14,8 @@ from shared.publishing.submit import Taken
 from tests.support import virtual
 from tests.support.explore import EXHAUSTIVE
 from tests.support.memory import Killed
-from tests.support.rig import Rig
-from tests.unit.test_idempotency_keys import BODY, finished, headers, record, send, small_parts, value
+from tests.support.rig import Host, Rig
+from tests.unit.test_idempotency_keys import BODY, KEY, finished, headers, record, send, small_parts, value
 
 __all__ = ["small_parts"]
 
@@ -177,6 +177,33 @@ def test_a_crowd_with_pauses_deaths_and_failures_makes_one_submission(seed: int)
     virtual.run(main())
 
 
+@pytest.mark.parametrize("key", ["", KEY])
+def test_a_pointer_that_comes_before_the_header_takes_nothing_from_the_door(key: str) -> None:
+    async def main() -> None:
+        rig = Rig()
+        stopped, go = asyncio.Event(), asyncio.Event()
+
+        async def gate(when: str, what: str) -> None:
+            if (when, what) == ("before", "transact submissions"):
+                stopped.set()
+                await go.wait()
+
+        slow = asyncio.get_running_loop().create_task(send(rig.worker(gate=gate), key=key))
+        await stopped.wait()
+        for early in (0.0, 300.0, 100.0):
+            # Somebody points to all that is open.
+            await asyncio.sleep(early)
+            worker = rig.worker()
+            for part in await worker.parts.all_open():
+                assert await worker.parts.again(part, due_in=0.0)
+            await Host(rig, worker).drain()
+            assert len(rig.service.all_rows("open")) == 2 and not rig.tenant.calls
+        go.set()
+        await at_rest(rig, (await slow).id)
+
+    virtual.run(main())
+
+
 def test_large_bodies_are_read_a_few_at_a_time_and_small_ones_do_not_wait_behind_them() -> None:
     async def main() -> None:
         rig = Rig()
@@ -184,7 +211,7 @@ def test_large_bodies_are_read_a_few_at_a_time_and_small_ones_do_not_wait_behind
         large = BODY + b" " * (5 * 1024 * 1024)
         inside: list[int] = []
         most = 0
-        read = worker.submitting._read
+        read = worker.submitting.read_message
 
         async def slowly(data: bytes, *rest: object) -> object:
             nonlocal most
@@ -194,7 +221,7 @@ def test_large_bodies_are_read_a_few_at_a_time_and_small_ones_do_not_wait_behind
             inside.remove(len(data))
             return await read(data, *rest)  # type: ignore[arg-type]
 
-        worker.submitting._read = slowly  # type: ignore[assignment,method-assign]
+        worker.submitting.read_message = slowly  # type: ignore[assignment,method-assign]
         loop = asyncio.get_running_loop()
         tasks = [loop.create_task(send(worker, large, key=f"k{n}" if n % 2 else "")) for n in range(8)]
         await asyncio.sleep(1.0)
