@@ -208,7 +208,9 @@ class Relay:
             return f"{view.number} import calls so far{held}"
 
         async def blobs() -> str:
-            await publishing.stores.blobs.get("parts", "health")
+            from shared.storage.connection import CONTAINERS
+
+            await asyncio.gather(*(publishing.stores.blobs.get(container, "health") for container in CONTAINERS))
             return "readable"
 
         async def call() -> str:
