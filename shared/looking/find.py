@@ -1,7 +1,8 @@
 """Finding indicators by type, action and owner, page by page, live from Defender.
 
 Defender filters where it can. Whether it takes filters on enumerations is unproven: when it answers 400, the list is
-read unfiltered and looked through here, a bounded stretch at a time.
+read unfiltered and looked through here, a bounded stretch at a time. So it is when a filter that has never found
+anything finds nothing: it may not mean to the service what it means to us.
 """
 
 from __future__ import annotations
@@ -50,7 +51,9 @@ class Finder:
 
     def __init__(self, looks: Looks) -> None:
         self._looks = looks
-        self._refused: dict[str, float] = {}  # filters that Defender refused (their fields), and until when to believe
+        # Of filters, by the fields they name: those that found something, and those of no use, until when to believe.
+        self._proven: set[str] = set()
+        self._useless: dict[str, float] = {}
 
     async def find(self, criteria: Criteria, top: int, cursor: str = "") -> Found:
         """Up to `top` indicators; a page may be shorter although there is a next one.
@@ -68,18 +71,23 @@ class Finder:
         filter_ = criteria.filter(who)
         fields = f"{bool(criteria.type)}{bool(criteria.action)}{criteria.mine}"
         if not cursor:
-            whole = criteria.odd or self._refused.get(fields, 0.0) > at
+            whole = criteria.odd or self._useless.get(fields, 0.0) > at
+        doubt = not cursor and filter_ is not None and not whole
         if not whole:
             try:
                 rows, following = await self._filtered(criteria, who, filter_, place, top)
             except BatchRefusedError:
-                if cursor or filter_ is None:
+                if not doubt:
                     raise
-                self._refused[fields] = at + _REMEMBER
-                whole = True
+                self._useless[fields] = at + _REMEMBER
             else:
-                return self._found(criteria, rows, following, False, who, at)
+                if rows:
+                    self._proven.add(fields)
+                if rows or following or not doubt or fields in self._proven:
+                    return self._found(criteria, rows, following, False, who, at)
         rows, following = await self._whole(criteria, who, place, top)
+        if rows and doubt:
+            self._useless[fields] = at + _REMEMBER
         return self._found(criteria, rows, following, True, who, at)
 
     @staticmethod

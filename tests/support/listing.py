@@ -40,13 +40,14 @@ def row(number: int, value: str = "", kind: str = "DomainName", action: str = "B
 class FakeLister:
     """shared.looking.ports.Lister on a list of rows.
 
-    refuse: a filter that names any of these fields gets 400; ignore: filters are taken and not applied; page_size and
-    next_link: as the service's; before: called before each page, may raise or change the rows.
+    refuse: a filter that names any of these fields gets 400; deaf: it finds nothing; ignore: filters are taken and not
+    applied; page_size and next_link: as the service's; before: called before each page, may raise or change the rows.
     """
 
     rows: list[dict[str, Any]] = dataclasses.field(default_factory=list)
     who_: Who = dataclasses.field(default_factory=lambda: Who(MINE, "everyone"))
     refuse: tuple[str, ...] = ()
+    deaf: tuple[str, ...] = ()
     ignore: bool = False
     page_size: int = 10_000
     next_link: bool = False
@@ -78,6 +79,8 @@ class FakeLister:
             for one in self.rows
             if self.ignore or all(str(one[name]) == text.replace("''", "'") for name, text in wanted.items())
         ]
+        if any(name in self.deaf for name in wanted):
+            rows = []
         size = min(top, self.page_size)
         page = rows[skip : skip + size]
         body = json.dumps({"value": page}).encode()

@@ -76,11 +76,12 @@ def ids(*numbers: int) -> list[str]:
     count=st.integers(0, 130),
     top=st.integers(1, 60),
     page_size=st.sampled_from([3, 15, 20, 21, 50, 10_000]),
+    deaf=st.booleans(),
     refuse=st.sampled_from([(), ("action",), ("indicatorType", "createdBy")]),
     criteria=st.sampled_from([ANY, Criteria(action="Block"), Criteria(type="Url", action="Block", mine=True)]),
 )
 def test_pages_are_complete_and_hold_no_row_twice(
-    count: int, top: int, page_size: int, refuse: tuple[str, ...], criteria: Criteria
+    count: int, top: int, page_size: int, deaf: bool, refuse: tuple[str, ...], criteria: Criteria
 ) -> None:
     """However short the service's pages, whether or not it takes the filter."""
     rows = [
@@ -92,7 +93,8 @@ def test_pages_are_complete_and_hold_no_row_twice(
         )
         for n in range(count)
     ]
-    lister = FakeLister(rows, refuse=refuse, page_size=page_size, next_link=True)
+    lister = FakeLister(rows, refuse=() if deaf else refuse, page_size=page_size, next_link=True)
+    lister.deaf = refuse if deaf else ()
     if not refuse and criteria.mine:
         for one in rows:
             one["createdBy"] = one["createdBy"].lower()  # the service's own filter minds letter case, here
@@ -124,6 +126,27 @@ def test_a_refused_filter_is_remembered_and_the_answer_is_the_same() -> None:
     lister = FakeLister([row(n, action=("Audit", "Block")[n % 2]) for n in range(6)], refuse=("action",))
     looking(lister, main)
     assert [call[0] for call in lister.calls] == ["action eq 'Audit'", None, None]
+
+
+def test_a_filter_that_finds_nothing_is_not_believed_before_it_has_found_something() -> None:
+    """It may be spelled in a way that the service takes and does not know."""
+
+    async def main(desk: Desk) -> None:
+        desk.lister.deaf = ("action",)
+        assert await desk.walk(Criteria(action="Audit"), 2) == ids(0, 2, 4)
+        assert [call[0] for call in desk.lister.calls] == ["action eq 'Audit'", None, None]
+        desk.lister.deaf = ()
+        other = Criteria(type="Url")
+        assert await desk.walk(other) == []
+        assert [call[0] for call in desk.lister.calls[3:]] == ["indicatorType eq 'Url'", None], "once more, to be sure"
+        assert await desk.walk(Criteria(type="DomainName")) == ids(0, 1, 2, 3, 4, 5)
+        assert await desk.walk(other) == []
+        assert [call[0] for call in desk.lister.calls[5:]] == [
+            "indicatorType eq 'DomainName'",
+            "indicatorType eq 'Url'",
+        ]
+
+    looking(FakeLister([row(n, action=("Audit", "Block")[n % 2]) for n in range(6)]), main)
 
 
 def test_a_filter_that_the_service_ignores_is_applied_here() -> None:
