@@ -165,10 +165,11 @@ class Relay:
     def __init__(self) -> None:
         from shared.defender.client import DefenderClient
         from shared.identity.tokens import build_identity
+        from shared.looking.adapter import PooledLister
         from shared.publishing.adapters import PooledDefender, Telemetry
         from shared.storage.azure import AzureBlobs, AzureQueue, AzureTables
         from shared.storage.clock import ServiceClock
-        from shared.storage.connection import StorageConnection
+        from shared.storage.connection import StorageConnection, import_sdks
 
         self.settings = load()
         self.connection = dataclasses.replace(
@@ -176,7 +177,7 @@ class Relay:
             timeout=self.settings.storage_timeout,
             backoff=self.settings.storage_backoff,
         )
-        self.pool = ThreadPoolExecutor(self.settings.pool_threads, thread_name_prefix="relay")
+        self.pool = ThreadPoolExecutor(self.settings.pool_threads, "relay", import_sdks)
         clock = ServiceClock()
         self.identity = build_identity(self.settings)
         client = DefenderClient(self.identity.endpoints.api, self.identity.tokens, timeout=self.settings.call_timeout)
@@ -188,7 +189,8 @@ class Relay:
             clock=clock,
         )
         self.publishing = publishing = Publishing(self.settings, stores, self.defender, Telemetry())
-        looks = Looks(self.defender, publishing.looks, publishing.lists, clock)
+        lister = PooledLister(client, self.identity.tokens, self.defender)
+        looks = Looks(lister, publishing.looks, publishing.lists, clock)
         self.finder = Finder(looks)
         self.values = Values(looks, stores.tables, publishing.reader, self.settings.value_max)
         self.capacity = Capacity(looks, self.settings.tenant_max, publishing.budgets)

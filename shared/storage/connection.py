@@ -6,8 +6,11 @@ As the Functions host reads it: `RelayStorage` is a connection string, or the se
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import functools
+import importlib
+import threading
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
@@ -26,6 +29,20 @@ TABLES = ("submissions", "open", "intents", "index", "permits", "idempotency", "
 
 _RETRIES = 3
 _CONNECTIONS = 32  # kept open to each service; the SDKs keep 10, and throw away what more threads need
+
+
+_IMPORTING = threading.Lock()
+
+
+def import_sdks() -> None:
+    """Import what the SDKs of storage and sign-in have in common: before the first work of each thread of the pool.
+
+    Two threads that begin such imports at once can each hold what the other waits for, and Python ends that by an error
+    in one of them (seen: one imports `requests`, the other azure.core's transport, which begins with urllib3).
+    """
+    with _IMPORTING, contextlib.suppress(ImportError):  # whoever needs a module that is missing says so
+        for name in ("requests", "azure.data.tables", "azure.storage.blob", "azure.storage.queue"):
+            importlib.import_module(name)
 
 
 def _options(timeout: float) -> dict[str, Any]:

@@ -263,7 +263,7 @@ def test_a_key_opens_its_level_and_a_forged_principal_changes_nothing(keys: Gate
     }
     forged = [{}, header(claims(*FIVE)), header(claims(*FIVE, person=True)), *bad_principals().values()]
     for text, opens in given.items():
-        for principal in forged if text in ("", KEYS["master"], KEYS["host"]) else forged[:2]:
+        for principal in forged if text in ("", KEYS["master"]) else forged[:2]:
             answer = keys.call(function, principal | key(text))
             case = (text, principal, answer)
             if not opens:
@@ -367,11 +367,10 @@ UNREADABLE = (
 
 @pytest.mark.parametrize("case", DISAGREEING)
 def test_it_fails_closed(case: str, tmp_path: Path) -> None:
-    perfect = [header(claims(*FIVE), spelling) for spelling in SPELLINGS]
-    perfect.append(header(claims(*FIVE, person=True)))
+    perfect = [header(claims(*FIVE)), header(claims(*FIVE, person=True), "mapped")]
     with Gate(tmp_path, EASY | DISAGREEING[case]) as gate:
         for function in EXPECTED:
-            for given in [{}, key(KEYS["host"]), MASTER, *perfect, *[one | MASTER for one in perfect]]:
+            for given in [{}, key(KEYS["host"]), MASTER, *perfect, perfect[0] | MASTER]:
                 answer = gate.call(function, given)
                 assert answer.status in (401, 503) and answer.reached is None, (function, given, answer)
             if case in UNREADABLE:  # what is wrong with the settings is told to those who have a key
