@@ -10,11 +10,10 @@ from concurrent.futures import Executor
 from typing import Any
 
 from shared import telemetry
-from shared.defender.answers import ImportResult, Keep
-from shared.defender.client import DefenderClient, Page
+from shared.defender.answers import ImportResult
+from shared.defender.client import DefenderClient
 from shared.errors import DefenderError, RelayError, ThrottledError
 from shared.identity.tokens import Token, TokenSource
-from shared.looking.ports import Sees, Who
 from shared.publishing.ports import Held
 
 _LEVELS = {"batch_refused": logging.WARNING, "call_failed": logging.WARNING, "abandoned_part": logging.WARNING}
@@ -28,14 +27,15 @@ def _kept(row: dict[str, Any]) -> dict[str, Any]:
 
 
 class PooledDefender:
-    """shared.publishing.ports.Defender and shared.looking.ports.Lister over the blocking client."""
+    """shared.publishing.ports.Defender over the blocking client."""
 
     def __init__(self, client: DefenderClient[Token], tokens: TokenSource, pool: Executor) -> None:
         self._client = client
         self._tokens = tokens
         self._pool = pool
 
-    async def _run[T](self, route: str, work: Callable[[], T]) -> T:
+    async def call[T](self, route: str, work: Callable[[], T]) -> T:
+        """One call of the client, counted by route and answer."""
         metrics = telemetry.metrics()
         try:
             result = await asyncio.get_running_loop().run_in_executor(self._pool, work)
@@ -55,12 +55,12 @@ class PooledDefender:
     async def import_indicators(self, payloads: Sequence[dict[str, Any]], *, within: float) -> Sequence[ImportResult]:
         """See Defender."""
         until = time.monotonic() + within
-        return await self._run("import", lambda: self._client.import_indicators(payloads, not_after=until))
+        return await self.call("import", lambda: self._client.import_indicators(payloads, not_after=until))
 
     async def held(self, kind: str, value: str, *, within: float) -> list[Held]:
         """See Defender. With Ti.ReadWrite.All that is everyone's, with Ti.ReadWrite what this app created."""
         until = time.monotonic() + within
-        return await self._run("list", lambda: self._held(self._client.by_value(kind, value, not_after=until)))
+        return await self.call("list", lambda: self._held(self._client.by_value(kind, value, not_after=until)))
 
     async def all_held(self, cursor: str | None, *, within: float) -> tuple[list[Held], str | None]:
         """See Defender."""
@@ -70,7 +70,7 @@ class PooledDefender:
             page = self._client.list_page(cursor=cursor, keep=_kept, not_after=until)
             return self._held(page.rows), page.cursor
 
-        return await self._run("list", work)
+        return await self.call("list", work)
 
     def _held(self, rows: Iterable[dict[str, Any]]) -> list[Held]:
         mine = self._tokens.get().app_id.casefold()
@@ -88,38 +88,21 @@ class PooledDefender:
     async def delete(self, id_: str, *, within: float) -> None:
         """See Defender."""
         until = time.monotonic() + within
-        await self._run("delete", lambda: self._client.delete(id_, not_after=until))
+        await self.call("delete", lambda: self._client.delete(id_, not_after=until))
 
     async def delete_many(self, ids: Sequence[str], *, within: float) -> None:
         """See Defender."""
         until = time.monotonic() + within
-        await self._run("batch_delete", lambda: self._client.batch_delete(ids, not_after=until))
-
-    async def who(self) -> Who:
-        """See shared.looking.ports.Lister."""
-
-        def work() -> Who:
-            token = self._tokens.get()
-            sees: Sees = "everyone" if "Ti.ReadWrite.All" in token.roles else "own"
-            return Who(token.app_id, sees if token.readable else "unknown")
-
-        return await self.run(work)
-
-    async def list_page(self, filter: str | None, top: int, skip: int, keep: Keep | None, *, within: float) -> Page:
-        """See shared.looking.ports.Lister."""
-        until = time.monotonic() + within
-        return await self._run(
-            "list", lambda: self._client.list_page(filter, top, skip=skip, keep=keep, not_after=until)
-        )
+        await self.call("batch_delete", lambda: self._client.batch_delete(ids, not_after=until))
 
     async def run[T](self, work: Callable[[], T]) -> T:
-        """See shared.looking.ports.Lister."""
+        """Work that takes the processor for more than a moment, in the pool."""
         return await asyncio.get_running_loop().run_in_executor(self._pool, work)
 
     async def probe(self, *, within: float) -> None:
         """One cheap authorised call."""
         until = time.monotonic() + within
-        await self._run("list", lambda: self._client.probe(not_after=until))
+        await self.call("list", lambda: self._client.probe(not_after=until))
 
 
 class Telemetry:
