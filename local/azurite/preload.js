@@ -7,7 +7,11 @@
 //    anew: with some thousand messages it answers nobody for a minute. It also forgets to spare what is being written.
 //    Here contents are kept in a map, and spared for the ten minutes that Azurite means to.
 // 3. Azurite ends when the process that started it is gone, however that came about.
+// 4. Requests are counted by service, method and resource where they arrive; GET /_counts on any of the ports tells
+//    them, and is not counted itself.
 "use strict";
+
+const http = require("http");
 
 const path = require("path");
 
@@ -17,6 +21,27 @@ if (process.env.RELAY_LOCAL_WATCH_STDIN === "1") {
   process.stdin.resume();
   process.stdin.unref(); // it must not keep Azurite alive after SIGTERM
 }
+
+const counts = {};
+const services = {};
+for (const kind of ["blob", "queue", "table"]) {
+  const place = process.argv.indexOf(`--${kind}Port`);
+  if (place > 0) services[process.argv[place + 1]] = kind;
+}
+const emit = http.Server.prototype.emit;
+http.Server.prototype.emit = function (event, request, response) {
+  if (event !== "request") return emit.apply(this, arguments);
+  if (request.url === "/_counts") {
+    response.setHeader("Content-Type", "application/json");
+    response.end(JSON.stringify(counts));
+    return true;
+  }
+  // /account/resource/...: a queue, a container, or a table with its key in brackets; $batch is a transaction.
+  const resource = (request.url.split("?")[0].split("/")[2] || "").split("(")[0];
+  const name = `${services[request.socket.localPort] || "other"} ${request.method} ${resource}`;
+  counts[name] = (counts[name] || 0) + 1;
+  return emit.apply(this, arguments);
+};
 
 class Shelf {
   // The messages of one queue: by id, and a heap by (time of next visibility, order of arrival). An entry of the heap is

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import base64
+import http.client
+import json
 import secrets
 import socket
 from pathlib import Path
@@ -76,6 +78,16 @@ class Azurite:
         self.child = Child("azurite", command, environ, self._folder)
         self.child.wait_until(lambda: all(_listens(port) for port in self._ports.values()))
         return self
+
+    def counts(self) -> dict[str, int]:
+        """Requests so far by service, method and resource: `queue DELETE indicators`, `table POST $batch`, ..."""
+        connection = http.client.HTTPConnection("127.0.0.1", self._ports["table"], timeout=30)
+        try:
+            connection.request("GET", "/_counts")
+            found: dict[str, int] = json.loads(connection.getresponse().read())
+        finally:
+            connection.close()
+        return found
 
     def stop(self) -> None:
         """End it; what it held is gone."""

@@ -122,16 +122,20 @@ class QueueService:
             raise
         return headers["x-ms-popreceipt"]
 
-    async def put(self, queue: str, text: str) -> tuple[str, dt.datetime]:
-        """Append a message that never expires, creating the queue when there is none; its id and insertion time."""
+    async def put(self, queue: str, text: str, visible_in: int = 0) -> tuple[str, dt.datetime]:
+        """Append a message that never expires, creating the queue when there is none; its id and insertion time.
+
+        visible_in: whole seconds before anybody can receive it.
+        """
+        query = {"messagettl": "-1"} | ({"visibilitytimeout": str(visible_in)} if visible_in else {})
         body = f"<QueueMessage><MessageText>{_escape(text)}</MessageText></QueueMessage>".encode()
         try:
-            answer, _ = await self._call("POST", f"/{queue}/messages", {"messagettl": "-1"}, body)
+            answer, _ = await self._call("POST", f"/{queue}/messages", query, body)
         except QueueServiceError as error:
             if error.status != 404:
                 raise
             await self._call("PUT", f"/{queue}", {})
-            answer, _ = await self._call("POST", f"/{queue}/messages", {"messagettl": "-1"}, body)
+            answer, _ = await self._call("POST", f"/{queue}/messages", query, body)
         found = _PUT.search(answer)
         if found is None:
             raise QueueServiceError(201, "an answer without MessageId and InsertionTime")
