@@ -22,7 +22,9 @@ from shared.ledger import index
 from shared.ledger.outcomes import Outcome, State
 from shared.ledger.submissions import INDEX, Header, Submissions, deferral_row, outcome_rows
 from shared.storage.protocols import Row
+from tests.support import virtual
 from tests.support.memory import MemoryTables, Service
+from tests.support.rig import Rig
 
 NOW = datetime(2026, 11, 22, 12, tzinfo=UTC).timestamp()
 DAY = 86_400.0
@@ -304,3 +306,32 @@ def test_questions_that_make_no_sense_are_refused_with_a_remedy() -> None:
     assert "earlier" in refused([("since", "1h"), ("until", "2h")])
     assert "top" in refused([("top", 0)])
     assert "zone" in refused([("until", "2026-11-22T12:00:00")])
+
+
+def test_retention_forgets_what_is_listed_and_only_when_its_time_has_come() -> None:
+    async def main() -> None:
+        rig = Rig()
+        worker = rig.worker()
+        made = await worker.submitting.submit(b'[{"value": "10.0.0.1"}]', caller="key", caller_name="Ana")
+        await worker.sweeper.retention()
+        assert len(rig.service.all_rows(INDEX)) == 3
+        question = Question.of(NOW, caller="ana")
+        assert names(await worker.search.find(question)) == [made.id]
+        await asyncio.sleep(92 * DAY)
+        await worker.sweeper.retention()
+        assert rig.service.all_rows(INDEX) == []
+        assert names(await worker.search.find(question)) == []
+
+    virtual.run(main())
+
+
+def test_a_message_that_is_announced_is_listed_before_it_is_read() -> None:
+    async def main() -> None:
+        rig = Rig()
+        worker = rig.worker()
+        header = Header("20260921" + "a" * 17, 1, rig.service.now(), "queue", body_sha256="b", decoded=False)
+        await worker.submissions.announce(header, 2)
+        page = await worker.search.find(Question.of(NOW))
+        assert names(page) == [header.id] and page.hits[0].shown["state"] == "in_progress"
+
+    virtual.run(main())
