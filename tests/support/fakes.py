@@ -52,9 +52,11 @@ class FakeTenant:
         return name
 
     def portal(self, payload: dict[str, Any]) -> str:
-        """Somebody else creates an indicator."""
+        """Somebody else creates an indicator; or updates the one that is there, which stays its creator's."""
+        known = {row["id"] for row in self.held.values()}
         name = self.put(payload)
-        self.theirs.add(name)
+        if name not in known:
+            self.theirs.add(name)
         return name
 
     def actions(self, value: str) -> list[str]:
