@@ -13,6 +13,7 @@ import random
 from concurrent.futures import ThreadPoolExecutor
 from typing import TYPE_CHECKING
 
+from shared.errors import StorageError
 from shared.finding.search import Reader, Search
 from shared.finding.uses import Uses
 from shared.ledger.deadletters import DeadLetters
@@ -20,6 +21,7 @@ from shared.ledger.idempotency import Idempotency
 from shared.ledger.parts import Parts
 from shared.ledger.submissions import Submissions
 from shared.ledger.verdicts import Verdicts
+from shared.ledger.view import paused_sentence, paused_shown
 from shared.looking.capacity import Capacity
 from shared.looking.find import Finder
 from shared.looking.permits import Looks
@@ -30,9 +32,11 @@ from shared.publishing.commit import Committer
 from shared.publishing.control import Control
 from shared.publishing.deliver import Deliveries
 from shared.publishing.known_bad import KnownBad
+from shared.publishing.operations import Operations
 from shared.publishing.order import Order
 from shared.publishing.pause import Pauses
 from shared.publishing.ports import Defender, Tell
+from shared.publishing.presence import Presence
 from shared.publishing.replay import Replays
 from shared.publishing.retire import Retirer, win
 from shared.publishing.retraction import Retractions
@@ -87,6 +91,7 @@ class Publishing:
         self.committer = Committer(
             settings, clock, self.imports, self.order, defender, self.answers, self.settler, self.known_bad, tell
         )
+        self.presence = Presence(tables, clock, lambda: self.committer.calls_made)
         self.suspects = Suspects(
             settings,
             clock,
@@ -125,6 +130,17 @@ class Publishing:
         self.reader = reader = Reader(self.submissions)
         self.search = Search(tables, reader)
         self.uses = Uses(settings, tables, stores.blobs, self.parts, reader, clock)
+        self.operations = Operations(
+            clock,
+            stores.queue,
+            self.parts,
+            self.letters,
+            self.budgets,
+            self.pauses,
+            self.presence,
+            self.search,
+            tell,
+        )
         self.sweeper = Sweeper(
             settings,
             clock,
@@ -137,6 +153,8 @@ class Publishing:
             self.known_bad,
             self.idempotency,
             self.verdicts,
+            self.pauses,
+            self.presence,
             tell,
         )
 
@@ -147,10 +165,11 @@ class Relay:
     def __init__(self) -> None:
         from shared.defender.client import DefenderClient
         from shared.identity.tokens import build_identity
+        from shared.looking.adapter import PooledLister
         from shared.publishing.adapters import PooledDefender, Telemetry
         from shared.storage.azure import AzureBlobs, AzureQueue, AzureTables
         from shared.storage.clock import ServiceClock
-        from shared.storage.connection import StorageConnection
+        from shared.storage.connection import StorageConnection, import_sdks
 
         self.settings = load()
         self.connection = dataclasses.replace(
@@ -158,7 +177,7 @@ class Relay:
             timeout=self.settings.storage_timeout,
             backoff=self.settings.storage_backoff,
         )
-        self.pool = ThreadPoolExecutor(self.settings.pool_threads, thread_name_prefix="relay")
+        self.pool = ThreadPoolExecutor(self.settings.pool_threads, "relay", import_sdks)
         clock = ServiceClock()
         self.identity = build_identity(self.settings)
         client = DefenderClient(self.identity.endpoints.api, self.identity.tokens, timeout=self.settings.call_timeout)
@@ -170,14 +189,15 @@ class Relay:
             clock=clock,
         )
         self.publishing = publishing = Publishing(self.settings, stores, self.defender, Telemetry())
-        looks = Looks(self.defender, publishing.looks, publishing.lists, clock)
+        lister = PooledLister(client, self.identity.tokens, self.defender)
+        looks = Looks(lister, publishing.looks, publishing.lists, clock)
         self.finder = Finder(looks)
         self.values = Values(looks, stores.tables, publishing.reader, self.settings.value_max)
         self.capacity = Capacity(looks, self.settings.tenant_max, publishing.budgets)
 
     async def health(self) -> Health:
         """Look at everything the app needs; see shared/health.py."""
-        from shared.health import check_health
+        from shared.health import check_health, with_pause
 
         publishing = self.publishing
 
@@ -190,7 +210,9 @@ class Relay:
             return f"{view.number} import calls so far{held}"
 
         async def blobs() -> str:
-            await publishing.stores.blobs.get("parts", "health")
+            from shared.storage.connection import CONTAINERS
+
+            await asyncio.gather(*(publishing.stores.blobs.get(container, "health") for container in CONTAINERS))
             return "readable"
 
         async def call() -> str:
@@ -199,7 +221,7 @@ class Relay:
             return "Defender answers, and takes the token"
 
         loop = asyncio.get_running_loop()
-        return await check_health(
+        found = await check_health(
             self.settings,
             run=lambda work: loop.run_in_executor(self.pool, work),
             tokens=self.identity.tokens,
@@ -209,6 +231,11 @@ class Relay:
             blobs=blobs,
             call=call,
         )
+        try:
+            paused = await publishing.pauses.standing(fresh=True)
+        except StorageError:
+            return found  # the check of the tables says so
+        return found if paused is None else with_pause(found, paused_shown(paused), paused_sentence(paused))
 
 
 @functools.cache
