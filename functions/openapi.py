@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import functools
+import json
 import re
+from pathlib import Path
 from typing import Any
 
 import azure.functions as func
@@ -110,12 +112,22 @@ def _operation(entry: Entry) -> dict[str, Any]:
             }
         )
     if entry.body:
-        content: dict[str, Any] = {"schema": {"$ref": f"#/components/schemas/{entry.body}"}}
+        content: dict[str, Any] = {
+            "schema": {"$ref": f"#/components/schemas/{entry.body}"},
+            "example": _examples()[entry.function]["sends"],
+        }
         operation["requestBody"] = {
-            "required": "required" in SCHEMAS[entry.body] or "oneOf" in SCHEMAS[entry.body],
+            "required": "required" in SCHEMAS[entry.body] or "anyOf" in SCHEMAS[entry.body],
             "content": {"application/json": content},
         }
     return operation
+
+
+@functools.cache
+def _examples() -> dict[str, Any]:
+    """What each route is sent and answers, from a run of the local stack."""
+    made: dict[str, Any] = json.loads((Path(__file__).parent / "examples.json").read_text("utf-8"))
+    return made
 
 
 def _statuses(entry: Entry) -> list[int]:
@@ -137,7 +149,10 @@ def _success(entry: Entry, status: int) -> dict[str, Any]:
         text = "`true`: the answer to an earlier request with the same Idempotency-Key."
         headers["Idempotent-Replayed"] = {"schema": {"type": "string"}, "description": text}
     text = "Not finished yet." if status == 202 else "As asked."
-    kind = {"schema": {"$ref": f"#/components/schemas/{entry.shows}"} if entry.shows else {"type": "object"}}
+    kind: dict[str, Any] = {
+        "schema": {"$ref": f"#/components/schemas/{entry.shows}"} if entry.shows else {"type": "object"},
+        "example": _examples()[entry.function]["answers"],
+    }
     content: dict[str, Any] = {"application/json": kind}
     if any(spec.name == "format" for spec in entry.parameters):
         content["text/csv"] = {"schema": {"type": "string"}}
