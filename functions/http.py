@@ -19,7 +19,7 @@ import secrets
 import time
 from collections.abc import Awaitable, Callable, Mapping
 from typing import Any
-from urllib.parse import unquote, urlsplit
+from urllib.parse import urlsplit
 
 import azure.functions as func
 
@@ -48,6 +48,7 @@ from shared.identity.caller import ADMIN_KEY, FUNCTION_KEY, Caller, Role, who
 from shared.settings import AuthKind, Settings, load
 
 _LOG = telemetry.get_logger("http")
+_SLASH = re.compile("%2f", re.IGNORECASE)
 _REQUEST_ID = re.compile(r"[\x21-\x7e]{1,128}\Z")
 # What a tool sends that says nothing about its body, or says JSON. curl's own default is a form, which is not.
 _TYPES = frozenset({"", "application/json", "text/json", "text/plain", "application/octet-stream"})
@@ -123,8 +124,8 @@ class Ask:
         return str(self.req.headers.get(name.lower(), ""))
 
     def param(self, name: str) -> str:
-        """A parameter of the route, percent-decoded."""
-        return unquote(str(self.req.route_params.get(name, "")))
+        """A parameter of the route. The host has decoded it, but for the slash, which would end a segment."""
+        return _SLASH.sub("/", str(self.req.route_params.get(name, "")))
 
     def has(self, name: str) -> bool:
         """Whether the query names this parameter."""
