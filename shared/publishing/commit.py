@@ -14,7 +14,7 @@ from shared.defender.limits import named_value
 from shared.errors import RelayError
 from shared.ledger.outcomes import Outcome, State
 from shared.publishing.answers import Answers, Ready, gather, send, stage
-from shared.publishing.budget import Budget, Permit, call_name
+from shared.publishing.budget import Budget, Permit, View, call_name
 from shared.publishing.decide import Rule, decide
 from shared.publishing.failures import Again, Suspect, Verdict
 from shared.publishing.known_bad import KnownBad
@@ -64,6 +64,8 @@ class Committer:
         self._wake = asyncio.Event()
         self._task: asyncio.Task[None] | None = None
         self._looked_at = float("-inf")
+        self._saw_at = float("-inf")  # when the last look began
+        self._looking = asyncio.Lock()
         self.calls_made = 0
 
     def add(self, entries: Sequence[Entry]) -> None:
@@ -83,18 +85,28 @@ class Committer:
         blocked = sum(len(entries) for entries in self._blocked.values())
         return len(self._waiting) + blocked + len(self._busy)
 
-    async def paused(self) -> bool:
-        """Whether a person has paused the calls for longer than an invocation may wait.
+    async def paused(self, since: float) -> bool:
+        """Whether a person has paused the calls for longer than an invocation that began at `since` may wait.
 
-        Costs nothing while this worker's last look showed no pause: then what it takes in finds out by itself.
+        Costs nothing while this worker's last look showed no pause: then what it takes in finds out by itself. A pause
+        is believed only when it was seen later than `since`: what a resume points to must not be put off once more.
         """
         if self._budget.seen.paused_until <= self._clock.now():
             return False
-        now = asyncio.get_running_loop().time()
-        if now - self._looked_at >= _LOOK_AGAIN:
-            self._looked_at = now
-            await self._budget.look()
+        await self._see(since)
         return self._budget.seen.paused_until - self._clock.now() > self._settings.call_latest_start
+
+    async def _see(self, since: float) -> None:
+        """Look, unless it was done after `since`; those who come at once share one look."""
+        async with self._looking:
+            if self._saw_at < since:
+                await self._look()
+
+    async def _look(self) -> View:
+        began = asyncio.get_running_loop().time()
+        view = await self._budget.look()
+        self._saw_at = max(self._saw_at, began)
+        return view
 
     async def _run(self) -> None:
         while True:
@@ -162,7 +174,7 @@ class Committer:
         again = self._decide(loop_now)
         if again is not None and loop_now - self._looked_at < _LOOK_AGAIN:
             return self._pause(again, loop_now)
-        view = await self._budget.look()
+        view = await self._look()
         loop_now = self._looked_at = asyncio.get_running_loop().time()
         again = self._decide(loop_now)
         if again is None and view.opens_at - self._clock.now() > 0.5:
@@ -225,8 +237,10 @@ class Committer:
         opens_in = self._budget.seen.opens_at - self._clock.now() if fresh else 0.0
         late: list[Entry] = []
 
+        seen_at = float("inf")
+
         def too_late(entry: Entry) -> bool:
-            return loop_now - entry.began + max(opens_in, 0.0) >= latest
+            return entry.began <= seen_at and loop_now - entry.began + max(opens_in, 0.0) >= latest
 
         oldest = [loop_now - entry.began for entry in self._oldest() if too_late(entry)]
         if not oldest:
@@ -235,6 +249,12 @@ class Committer:
         full = len(self._waiting) + len(self._batch) >= self._settings.call_size
         if max(oldest) < min(_HOPELESS_AFTER, latest) and not full:
             return
+        if self._budget.seen.paused_until > self._clock.now():
+            # It may have been ended since: what a resume points to must not be put off once more.
+            seen_at = max(entry.began for entry in [*self._waiting, *(ready.lead for ready in self._batch)])
+            await self._see(seen_at)
+            if self._budget.seen.paused_until <= self._clock.now():
+                return
         kept = deque(entry for entry in self._waiting if not too_late(entry))
         late += [entry for entry in self._waiting if too_late(entry)]
         self._waiting = kept

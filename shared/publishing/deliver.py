@@ -201,7 +201,7 @@ class Deliveries:
     async def _run_opened(self, opened: OpenPart, delivery: Delivery, began: float) -> None:
         name = opened.id
         isolated = delivery.dequeue_count >= self._settings.isolate_from
-        if await self._committer.paused():
+        if await self._committer.paused(began):
             await self._parts.again(opened, due_in=await self._settler.unsent_delay())
             return
         if not isolated and asyncio.get_running_loop().time() - began >= self._settings.call_latest_start:

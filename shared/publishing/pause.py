@@ -5,8 +5,10 @@ call; the routes that delete read it beside their own permits. Then each of thes
 used up, so a worker that looked before the pause cannot win one any more. What was won before is the permit under way.
 
 A crash leaves it paused, or not begun. Before the fences: paused for everybody who looks, and repeating it sets them.
-While resuming: the row is marked as ended first, the waiting parts are pointed to, the row goes last; whoever finds it
-marked, a repetition or the timer, finishes. A pause and the hold of a 429 know nothing of each other.
+While resuming: the row is marked as ended first, then the waiting parts are pointed to; whoever finds it marked, a
+repetition or the timer, finishes, and the timer forgets it half a minute later.
+
+A pause and the hold of a 429 know nothing of each other.
 """
 
 from __future__ import annotations
@@ -31,6 +33,7 @@ _TOP = 10**14
 _REASON_MAX = 400
 _FRESH = 2.0  # answers over HTTP may be so far behind
 _AT_ONCE = 8
+_LATE = 30.0  # so long after the end a worker may still put off what it took up before
 _MOST = 1_000  # parts pointed to again when a pause ends; what lies behind them comes by itself
 _BY_ITSELF = "timer"
 ROUTE = "import"
@@ -117,6 +120,8 @@ class Pauses:
                 "reason": reason,
                 "until": until or 0.0,
                 "ended": False,
+                "ended_at": 0.0,
+                "hastened": False,
                 "fenced": bool(standing and row and row.data["fenced"]),
                 "log": logged,
             }
@@ -128,9 +133,7 @@ class Pauses:
             # Read again in any case: the answer of a write that was carried out may have been lost.
         assert standing is not None
         if not row.data["fenced"]:
-            for budget in self._fenced:
-                await budget.fence()
-            await self._tables.update(TABLE, Row(ROUTE, PAUSE_KEY, {"fenced": True}, row.etag))
+            await self._fence(row)
         self._seen = (asyncio.get_running_loop().time(), standing)
         changed = bool(logged) and row.data["log"] == logged
         if changed:
@@ -154,9 +157,9 @@ class Pauses:
                 await self._log("resume", reason, None, by, by_name)
                 logged = True
             ended = standing
-            etag = await self._end(row)
-            if etag is not None:
-                row = dataclasses.replace(row, etag=etag)
+            marked = await self._end(row)
+            if marked is not None:
+                row = marked
                 break
         parts = await self._finish(row) if row is not None else 0
         self._seen = (asyncio.get_running_loop().time(), None)
@@ -168,31 +171,47 @@ class Pauses:
         """For a timer: finish a pause that was ended or has run out; the pause that stands."""
         row = await self._tables.get(TABLE, ROUTE, PAUSE_KEY)
         standing = self._of(row)
-        if row is not None and standing is None:
-            if not row.data["ended"]:
-                etag = await self._end(row)
-                if etag is None:
-                    return self._of(await self._tables.get(TABLE, ROUTE, PAUSE_KEY))
-                row = dataclasses.replace(row, etag=etag)
-                await self._log("end", "its time was up", None, _BY_ITSELF, "")
-            parts = await self._finish(row)
+        if row is None:
+            return None
+        if standing is not None:
+            if not row.data["fenced"]:
+                await self._fence(row)
+            return standing
+        if not row.data["ended"]:
+            ended = await self._end(row)
+            if ended is None:
+                return self._of(await self._tables.get(TABLE, ROUTE, PAUSE_KEY))
+            row = ended
+            await self._log("end", "its time was up", None, _BY_ITSELF, "")
+        parts = await self._finish(row)
+        if parts:
             self._tell.event("resumed", by=_BY_ITSELF, parts=parts)
-        elif row is not None and not row.data["fenced"]:
-            for budget in self._fenced:
-                await budget.fence()
-            await self._tables.update(TABLE, Row(ROUTE, PAUSE_KEY, {"fenced": True}, row.etag))
-        return standing
+        return None
 
-    async def _end(self, row: Row) -> str | None:
+    async def _fence(self, row: Row) -> None:
+        for budget in self._fenced:
+            await budget.fence()
+        await self._tables.update(TABLE, Row(ROUTE, PAUSE_KEY, {"fenced": True}, row.etag))
+
+    async def _end(self, row: Row) -> Row | None:
         """Mark a pause as ended; None when it was changed meanwhile."""
-        data = {"ended": True, "ended_at": self._clock.now()}
-        return await self._tables.update(TABLE, Row(ROUTE, PAUSE_KEY, data, row.etag))
+        data = {"ended": True, "ended_at": self._clock.now(), "hastened": False}
+        etag = await self._tables.update(TABLE, Row(ROUTE, PAUSE_KEY, data, row.etag))
+        return None if etag is None else Row(ROUTE, PAUSE_KEY, row.data | data | {"own": True}, etag)
 
     async def _finish(self, row: Row) -> int:
-        """Point to what waits, then forget the pause, unless there is another by now; how many parts."""
-        # Found as ended already: whoever ended it died, maybe between a part's new date and its pointer.
-        parts = await self._hasten(float(row.data["ended_at"]) if row.data["ended"] else None)
-        await self._tables.delete(TABLE, ROUTE, PAUSE_KEY, etag=row.etag)
+        """Point to what waits; how many parts. The row of an ended pause is forgotten a while later, by the timer.
+
+        Until then the timer points again: a worker that saw the pause may have put something off after it.
+        """
+        ended_at = float(row.data["ended_at"])
+        # Found as ended, and not done: whoever ended it died, maybe between a part's new date and its pointer.
+        redo = not row.data["hastened"] and "own" not in row.data
+        parts = await self._hasten(ended_at if redo else None)
+        if not row.data["hastened"]:
+            await self._tables.update(TABLE, Row(ROUTE, PAUSE_KEY, {"hastened": True}, row.etag))
+        elif self._clock.now() - ended_at >= _LATE:
+            await self._tables.delete(TABLE, ROUTE, PAUSE_KEY, etag=row.etag)
         return parts
 
     async def _hasten(self, since: float | None) -> int:

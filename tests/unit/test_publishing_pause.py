@@ -354,6 +354,27 @@ def test_resuming_leaves_what_waits_because_a_call_failed_and_spreads_the_rest()
     virtual.run(main())
 
 
+def test_what_comes_right_after_the_resume_is_not_put_off_by_what_a_worker_saw_before_it() -> None:
+    """Neither a stored part nor a message, one or a call's worth, and however short ago the worker looked."""
+
+    async def main(pause: float, size: int) -> None:
+        rig, worker, pauses = await _rig(settings=Settings(unsent_step=600.0))
+        host = Host(rig, worker)
+        serving = asyncio.ensure_future(host.serve(10_000.0, poll=0.05))
+        await pauses.pause("stop", None, "key")
+        rig.put({"indicators": [message(n) for n in range(size)]})
+        await asyncio.sleep(3.3 + pause)
+        await pauses.resume("go", "key")
+        rig.put({"indicators": [message(1000 + n) for n in range(size)]})
+        await asyncio.sleep(15.0)
+        assert len(rig.tenant.held) == 2 * size, f"{len(rig.tenant.held)} after a pause of {3.3 + pause} s"
+        serving.cancel()
+
+    for size, step in ((3, 0.5), (500, 1.6)):
+        for number in range(int(7.0 / step)):
+            virtual.run(main(step * number, size))
+
+
 # Crashes
 
 
@@ -417,11 +438,15 @@ def test_at_every_point_it_is_paused_or_not_and_repeating_mends_it(order: str, f
         else:
             if mended_by == "repetition" or True in shut:
                 await fresh.pauses.resume("go", "key")
-            assert not rig.service.rows(TABLE, "import").get(PAUSE_KEY)
+            assert await fresh.pauses.standing(fresh=True) is None
             assert all(part.due <= steady.stores.clock.now() for part in await fresh.parts.all_open())
             loop = asyncio.get_running_loop()
             await Host(rig, fresh).serve(loop.time() + 10.0)
             assert len(rig.tenant.held) == 3 and len(rig.tenant.calls) == 1
+            await fresh.pauses.tend()
+            await asyncio.sleep(60.0)
+            await fresh.pauses.tend()
+            assert not rig.service.rows(TABLE, "import").get(PAUSE_KEY)
         entries = rig.service.rows(TABLE, LOG)
         assert len(entries) <= 3 + (mended_by == "timer")
         return len(log)
