@@ -14,6 +14,7 @@ from typing import Any
 import pytest
 import requests
 
+from local.client import AppClient
 from local.stack import Stack, StackOptions
 from tests.contract.access import (
     ALLOW,
@@ -28,7 +29,7 @@ from tests.contract.access import (
     claims,
     header,
 )
-from tests.support.stacklab import leaks, texts
+from tests.support.stacklab import leaks, texts, wait_for
 
 OTHER_TENANT = "99999999-9999-4999-8999-999999999999"
 
@@ -205,6 +206,32 @@ def test_the_ledger_says_who_it_was(app: Callers) -> None:
         seen = app.ask("GET", f"/api/submissions/{made.told['id']}", reader).told
         assert seen["caller"].startswith(kind) and re.fullmatch(r"(app|person):[0-9a-f-]{36}", seen["caller"]), seen
         assert seen["callerName"] == name, seen
+
+
+def test_what_somebody_operates_is_written_down_with_who_it_was(app: Callers) -> None:
+    holder = str(uuid.uuid4())
+    person = app.token(SUBMIT, OPERATE, kind="person", version=2, name="cy@tenant.example", object_id=holder)
+    who = {"by": f"person:{holder}", "byName": "cy@tenant.example"}
+
+    paused = app.ask("POST", "/api/pause", person, {"reason": "look first"})
+    try:
+        assert paused.status == 200 and who.items() <= paused.told["paused"].items(), paused
+        assert "cy@tenant.example" in app.ask("GET", "/api/operations", app.token(READ)).body.decode()
+    finally:
+        resumed = app.ask("POST", "/api/resume", person, {"reason": "looked"})
+    assert resumed.status == 200, resumed
+
+    made = app.submit(app.token(SUBMIT), "undone.access-own.com")
+    undo = app.ask("DELETE", f"/api/submissions/{made.told['id']}", person)
+    assert undo.status in (200, 202) and undo.told["undoOf"] == made.told["id"], undo
+    assert (undo.told["caller"], undo.told["callerName"]) == (who["by"], who["byName"])
+
+    AppClient(app.stack).send("no message of ours")
+    letters = wait_for(lambda: app.ask("GET", "/api/dead-letters", person).told["deadLetters"], "a dead letter")
+    discarded = app.ask("POST", f"/api/dead-letters/{letters[0]['id']}/discard", person, {"reason": "noise"})
+    assert discarded.status == 200, discarded
+    shown = app.ask("GET", f"/api/dead-letters/{letters[0]['id']}", person).told
+    assert who.items() <= shown.items(), shown
 
 
 @pytest.mark.parametrize("claims_spelled", ["short", "mapped"])
