@@ -182,6 +182,25 @@ def test_after_its_time_a_key_is_a_new_one_and_retention_forgets_it() -> None:
     virtual.run(main())
 
 
+def test_retention_leaves_a_key_that_is_used_anew_meanwhile() -> None:
+    async def main() -> None:
+        rig = Rig()
+        old = await send(rig.worker())
+        await asyncio.sleep(8 * 86_400.0)
+        anew: list[Taken] = []
+
+        async def gate(when: str, what: str) -> None:
+            if (when, what) == ("before", "delete idempotency") and not anew:
+                anew.append(await send(rig.worker(), body(7)))
+
+        assert (await rig.worker(gate=gate).sweeper.retention())["idempotency"] == 0
+        assert anew[0].id != old.id and not anew[0].repeated
+        again = await send(rig.worker(), body(7))
+        assert again.id == anew[0].id and again.repeated
+
+    virtual.run(main())
+
+
 def test_a_key_stands_no_longer_than_its_submission() -> None:
     async def main() -> None:
         rig = Rig(Settings(keep_keys_days=30.0, keep_outcomes_days=1.0))
@@ -286,6 +305,7 @@ def test_what_is_left_unfinished_is_resumed_as_the_same_submission() -> None:
         assert await finished(rig, taken.id) == {"submitted": 4, "accepted": 3, "rejected": 1}
         assert not rig.service.all_rows("open")
         assert sum(n for _, n in rig.tenant.calls) == 3
+        assert [name for name, _ in rig.tell.events].count("abandoned_part") == 2
         assert [fields for name, fields in rig.tell.events if name == "resumed"] == [
             {"submission": taken.id, "runs": 2}
         ]
