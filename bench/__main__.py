@@ -9,7 +9,7 @@ import sys
 import time
 from collections.abc import Sequence
 
-from bench.figure import Result, load, machine, text
+from bench.figure import Figure, Result, load, machine, text
 from bench.report import write
 from bench.run import Options
 from local.cli import orderly
@@ -52,10 +52,13 @@ def arguments(given: Sequence[str] | None = None) -> argparse.Namespace:
 def run(name: str, options: Options) -> Result:
     """One benchmark; what goes wrong in it is told in the result, and the others go on."""
     begun, busy = time.monotonic(), load()
+    figures: list[Figure] = []
+    error = ""
     try:
-        figures, error = importlib.import_module(f"bench.{name}").measure(options), ""
+        for figure in importlib.import_module(f"bench.{name}").measure(options):
+            figures.append(figure)  # one by one: what was measured before a fault stays
     except (StackError, OSError, RuntimeError, ValueError) as fault:
-        figures, error = [], f"{type(fault).__name__}: {fault}"
+        error = f"{type(fault).__name__}: {fault}"
     return Result(name, figures, busy, time.monotonic() - begun, error)
 
 

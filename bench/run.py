@@ -29,7 +29,8 @@ from shared.storage.clock import ServiceClock
 from shared.storage.connection import POISON, QUEUE, StorageConnection
 from shared.storage.protocols import Row
 
-_PROBE = 200  # messages by which the pace of inserting is found
+PROBE = "probe"  # a queue that nobody reads
+_PROBES = 200  # messages by which the pace of inserting is found
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -142,8 +143,8 @@ class Running:
                 await asyncio.gather(*(some() for _ in range(16)))
 
         if together:
-            asyncio.run(work("probe", texts[:_PROBE]))
-            pace = (time.time() - shown_at) / min(_PROBE, len(texts))
+            asyncio.run(work(PROBE, texts[:_PROBES]))
+            pace = (time.time() - shown_at) / min(_PROBES, len(texts))
             shown_at = time.time() + 2 * pace * len(texts) + 3
         asyncio.run(work(QUEUE, texts))
         if together and time.time() > shown_at:
@@ -288,4 +289,17 @@ def values(kind: str, count: int) -> list[str]:
     return [f"n{n}.{kind}.example" for n in range(count)]
 
 
-__all__ = ["WIDE", "Options", "Running", "Span", "batch", "ids", "message", "running", "until", "values", "widen"]
+__all__ = [
+    "PROBE",
+    "WIDE",
+    "Options",
+    "Running",
+    "Span",
+    "batch",
+    "ids",
+    "message",
+    "running",
+    "until",
+    "values",
+    "widen",
+]

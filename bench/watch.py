@@ -1,4 +1,4 @@
-"""Preloaded into the host double: when each queue function was called, one line each in a file.
+"""Preloaded into the host double: when each queue function was called, and when it returned, in a file.
 
 The folder is named by BENCH_WATCH. That moment is when the host hands a message over, before the worker's runtime has
 seen it; what the runtime costs is part of the figure.
@@ -16,7 +16,24 @@ FOLDER = "BENCH_WATCH"
 
 def read(folder: Path) -> list[float]:
     """time.time() of every call so far, of all processes."""
-    return sorted(float(line) for file in folder.glob("*.called") for line in file.read_text().splitlines())
+    return sorted(float(line[1:]) for line in _lines(folder) if line[0] == "+")
+
+
+def active(folder: Path) -> list[float]:
+    """Seconds of each stretch in which at least one function ran, all processes taken as one instance."""
+    found: list[float] = []
+    running, begun = 0, 0.0
+    for moment, step in sorted((float(line[1:]), 1 if line[0] == "+" else -1) for line in _lines(folder)):
+        if running == 0:
+            begun = moment
+        running += step
+        if running == 0:
+            found.append(moment - begun)
+    return found
+
+
+def _lines(folder: Path) -> list[str]:
+    return [line for file in folder.glob("*.called") for line in file.read_text().splitlines()]
 
 
 def _install(folder: Path) -> None:
@@ -26,8 +43,11 @@ def _install(folder: Path) -> None:
     call = QueueListener._call
 
     async def calling(self: Any, message: Any) -> bool:
-        os.write(file, f"{time.time():.6f}\n".encode())
-        return await call(self, message)
+        os.write(file, f"+{time.time():.6f}\n".encode())
+        try:
+            return await call(self, message)
+        finally:
+            os.write(file, f"-{time.time():.6f}\n".encode())
 
     QueueListener._call = calling  # type: ignore[method-assign]
 

@@ -16,6 +16,8 @@ ROOT = Path(__file__).resolve().parents[2]
 _SCRIPT = Path("node_modules/azurite/dist/src/azurite.js")
 _PRELOAD = Path(__file__).resolve().with_name("preload.js")
 ACCOUNT = "relaylocal"
+_TRIES = 3
+_HEAP = 6_000  # MB at most; a million rows of a table take more than node's own limit
 
 
 class AzuriteError(StackError):
@@ -57,8 +59,22 @@ class Azurite:
         if not script.exists():
             raise AzuriteError(f"{script} is missing: run scripts/local or scripts/test once, they install Azurite")
         self._folder.mkdir(parents=True, exist_ok=True)
+        for left in reversed(range(_TRIES)):
+            try:
+                self._launch(script)
+                return self
+            except StackError:
+                # Between finding a port and listening on it somebody else may have taken it.
+                if left == 0 or self.child is None or "EADDRINUSE" not in self.child.tail():
+                    raise
+                self.child.stop()
+                self._ports = {kind: free_port() for kind in self._ports}
+        raise AssertionError("not reached")
+
+    def _launch(self, script: Path) -> None:
         command = [
             str(node()),
+            f"--max-old-space-size={_HEAP}",
             "--require",
             str(_PRELOAD),
             str(script),
@@ -77,7 +93,6 @@ class Azurite:
         }
         self.child = Child("azurite", command, environ, self._folder)
         self.child.wait_until(lambda: all(_listens(port) for port in self._ports.values()))
-        return self
 
     def counts(self) -> dict[str, int]:
         """Requests so far by service, method and resource: `queue DELETE indicators`, `table POST $batch`, ..."""
