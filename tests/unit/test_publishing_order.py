@@ -87,7 +87,7 @@ def test_two_workers_every_interleaving(older: Indicator | None, newer: Indicato
 
 def test_the_same_item_delivered_twice_beside_a_newer_one() -> None:
     older = item(1, BLOCK)
-    runs, _ = explore([body(older), body(older), body(item(2, AUDIT))], at_rest(AUDIT), crashes=0)
+    runs, _ = explore([body(older), body(older), body(item(2, AUDIT))], at_rest(AUDIT), crashes=0, most=1000)
     assert runs > 50
 
 
