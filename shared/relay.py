@@ -46,6 +46,7 @@ from shared.publishing.suspects import Suspects
 from shared.publishing.sweep import Sweeper
 from shared.publishing.undo import Undoing
 from shared.settings import Settings, load
+from shared.storage.clock import Onward
 from shared.storage.protocols import Blobs, Clock, Queue, Tables
 
 if TYPE_CHECKING:
@@ -67,6 +68,7 @@ class Publishing:
 
     def __init__(self, settings: Settings, stores: Stores, defender: Defender, tell: Tell) -> None:
         tables, clock = stores.tables, stores.clock
+        meant = Onward(clock)
         rnd = random.Random()
         self.settings = settings
         self.stores = stores
@@ -121,9 +123,9 @@ class Publishing:
         self.verdicts = Verdicts(stores.blobs)
         # No longer than what it names.
         keep = 86_400.0 * min(settings.keep_keys_days, settings.keep_outcomes_days)
-        self.idempotency = Idempotency(tables, clock, keep=keep, lease=settings.key_resume_after)
+        self.idempotency = Idempotency(tables, meant, keep=keep, lease=settings.key_resume_after)
         self.submitting = Submitting(
-            settings, clock, self.submissions, self.parts, self.idempotency, self.verdicts, tell
+            settings, meant, self.submissions, self.parts, self.idempotency, self.verdicts, tell
         )
         self.replays = Replays(clock, self.submissions, self.letters, self.submitting, tell)
         self.undoing = Undoing(clock, self.submissions, self.parts, self.letters, self.order, self.submitting, tell)

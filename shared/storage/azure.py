@@ -42,7 +42,7 @@ class _Client:
         try:
             return await asyncio.get_running_loop().run_in_executor(self._pool, work)
         except (ValueError, LookupError) as error:
-            # It was not the service that answered, but maybe a gateway with a page: the SDKs' readers do not expect that.
+            # It was not the service that answered, maybe a gateway with a page; the SDKs' readers do not expect that.
             raise _error("reading an answer of storage", error) from error
 
 

@@ -13,7 +13,12 @@ import time
 from collections import deque
 from collections.abc import Callable
 
+from shared.storage.protocols import Clock
+
 _KEPT = 64
+# What is learned moves the clock by no more than this; a larger step back is the service's own.
+_LEARNED = 1.5
+_TICK = 1e-6
 
 
 class ServiceClock:
@@ -45,3 +50,25 @@ class ServiceClock:
     def now(self) -> float:
         """Epoch seconds by the service's clock."""
         return self._monotonic() + self._offset
+
+
+class Onward:
+    """Another clock, but each time it is asked it tells a later one, unless that clock was set back by seconds.
+
+    For the moments at which senders meant something: what one worker takes in later must not count as meant earlier
+    only because the service's clock is known better by then. Thread-safe.
+    """
+
+    def __init__(self, clock: Clock) -> None:
+        self._clock = clock
+        self._told = float("-inf")
+        self._lock = threading.Lock()
+
+    def now(self) -> float:
+        """Epoch seconds by the service's clock."""
+        with self._lock:
+            now = self._clock.now()
+            if 0.0 <= self._told - now <= _LEARNED:
+                now = self._told + _TICK
+            self._told = now
+            return now
