@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import json
 import math
+import re
 from typing import Self
 
 from shared.errors import QuestionError
@@ -17,6 +18,14 @@ from shared.ledger.submissions import Header, Submission
 
 FINISHED, IN_PROGRESS = "finished", "in_progress"
 STATES = (FINISHED, IN_PROGRESS, *(state.value for state in State))
+
+
+_ID = re.compile(r"(?:admin-)?key|(?:app|person):[0-9a-f-]{36}", re.IGNORECASE).fullmatch
+
+
+def is_id(caller: str) -> bool:
+    """Whether this is a caller's id as the ledger keeps it (identity/caller.py), and not a name."""
+    return _ID(caller) is not None
 
 
 def check_state(state: str, known: tuple[str, ...] = STATES) -> str:
@@ -32,7 +41,7 @@ def check_state(state: str, known: tuple[str, ...] = STATES) -> str:
 class Question:
     """A question about submissions. "" asks for any.
 
-    caller: an id or a name. own: the id of the only caller whose submissions may be seen.
+    caller: an id (`key`, `app:GUID`) or else a name. own: the id of the only caller whose submissions may be seen.
     since, until: epoch seconds; `until` itself is outside.
     """
 
@@ -109,7 +118,7 @@ class Question:
         if self.incident:
             return "incident", self.incident
         if self.caller:
-            return "caller", self.caller
+            return ("caller" if is_id(self.caller) else "name"), self.caller
         return ("source", self.source) if self.source else (index.ALL, "")
 
     @property
@@ -127,8 +136,12 @@ class Question:
             self.incident in ("", header.incident)
             and self.source in ("", header.source)
             and self.own in ("", header.caller)
-            and self.caller.casefold() in ("", header.caller.casefold(), header.caller_name.casefold())
+            and self._fits_caller(header)
         )
+
+    def _fits_caller(self, header: Header) -> bool:
+        name = header.caller if is_id(self.caller) else header.caller_name
+        return self.caller.casefold() in ("", name.casefold())
 
     def fits_state(self, known: Submission) -> bool:
         """Whether a submission as a whole is in the state asked for, or has an item that is."""

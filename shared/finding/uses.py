@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import dataclasses
+import math
 from collections.abc import Sequence
 from typing import Any
 
@@ -128,24 +129,46 @@ class Uses:
     async def _uses(
         self, question: Question, keys: Sequence[Key], newest: set[tuple[str, int]]
     ) -> tuple[list[dict[str, Any]], str]:
-        place = question.place or intents.moment_place(question.until)
-        lists = await asyncio.gather(*(intents.history(self._tables, key, place, EXAMINED_MOST + 1) for key in keys))
-        found = sorted((use for uses in lists for use in uses), key=lambda use: use.place)
+        place = begin = question.place or intents.moment_place(question.until)
         hits: list[dict[str, Any]] = []
-        examined = items = 0
-        while examined < len(found):
-            if len(hits) == question.top or examined >= EXAMINED_MOST or items >= ITEMS_MOST:
-                return hits, question.following(found[examined - 1].place)
-            most = min(_CHUNK, question.top - len(hits), EXAMINED_MOST - examined)
-            chunk = found[examined : examined + most]
-            examined += len(chunk)
-            chunk = [use for use in chunk if question.since <= use.at < question.until]
-            fates = await self._fates([(use.submission, use.ordinal) for use in chunk])
-            for use, fate in zip(chunk, fates, strict=True):
-                if _fits(question, fate):
-                    hits.append(_use_shown(use, fate, (use.submission, use.ordinal) in newest))
-            items += sum({fate.header.id: fate.header.submitted for fate in fates if fate.header}.values())
-        return hits, ""
+        seen = ""  # the last place of what is shown
+        while True:
+            lists = await asyncio.gather(
+                *(intents.history(self._tables, key, place, EXAMINED_MOST + 1) for key in keys)
+            )
+            found = sorted((use for uses in lists for use in uses), key=lambda use: use.place)
+            examined = items = 0
+            while examined < len(found):
+                if len(hits) == question.top or examined >= EXAMINED_MOST or items >= ITEMS_MOST:
+                    break
+                most = min(_CHUNK, question.top - len(hits), EXAMINED_MOST - examined)
+                chunk = found[examined : examined + most]
+                examined += len(chunk)
+                place = chunk[-1].place
+                chunk = await self._permitted(question, chunk)
+                fates = await self._fates([(use.submission, use.ordinal) for use in chunk])
+                for use, fate in zip(chunk, fates, strict=True):
+                    if _fits(question, fate):
+                        hits.append(_use_shown(use, fate, (use.submission, use.ordinal) in newest))
+                        seen = use.place
+                items += sum({fate.header.id: fate.header.submitted for fate in fates if fate.header}.values())
+            if examined == len(found):
+                return hits, ""
+            if not question.own:
+                return hits, question.following(place)
+            # Whose the other uses are, and when exactly they were, is not this caller's to know: it goes on from the
+            # beginning of that minute, or from its own last one. In between there was none of its own.
+            following = max(seen, intents.moment_place(math.ceil(found[examined - 1].intent_at / 60) * 60))
+            if following > begin:
+                return hits, question.following(following)
+
+    async def _permitted(self, question: Question, uses: Sequence[Use]) -> list[Use]:
+        """Those of the time that is asked for, and that the caller may see."""
+        uses = [use for use in uses if question.since <= use.at < question.until]
+        if not question.own:
+            return list(uses)
+        headers = await asyncio.gather(*(self._reader.header(use.submission) for use in uses))
+        return [use for use, header in zip(uses, headers, strict=True) if header and header.caller == question.own]
 
     async def _fates(self, items: Sequence[tuple[str, int]]) -> list[_Fate]:
         """What became of these items; each submission is read once."""

@@ -1,4 +1,4 @@
-"""The table `index`: which submissions belong to an incident, a source, a caller; and all of them, newest first.
+"""The table `index`: which submissions belong to an incident, a source, a caller (by id, by name); and all of them.
 
 A partition is a kind and the hash of a value. The RowKeys of what is listed count milliseconds down, so that the newest
 comes first and a page is one query: `{9999999999999 - ms}|{submission}`. The same submission has the same key however
@@ -27,7 +27,7 @@ _FORMER, _FORMER_END = "2", "3"
 
 def partition(kind: str, value: str) -> str:
     """The partition of what is listed under a value; a value may hold anything, its hash may be a key."""
-    value = value.casefold() if kind == "caller" else value
+    value = value.casefold() if kind in ("caller", "name") else value
     return f"{kind}-{ids.digest(value.encode('utf-8', 'surrogatepass'))[:40]}"
 
 
@@ -51,9 +51,8 @@ def rows(headers: Iterable[Header]) -> Mapping[str, list[Row]]:
     for header in headers:
         key = row_key(header.id, header.at)
         named = [("incident", header.incident), ("source", header.source), ("caller", header.caller)]
-        if header.caller_name.casefold() != header.caller.casefold():
-            named.append(("caller", header.caller_name))
-        for kind, value in named:
+        # Names are anybody's to choose: they are listed apart from the ids, which decide what a caller may see.
+        for kind, value in [*named, ("name", header.caller_name)]:
             if value:
                 # Nobody reads the value; it is there for whoever looks at the table.
                 name = partition(kind, value)

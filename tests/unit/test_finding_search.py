@@ -28,6 +28,8 @@ from tests.support.rig import Rig
 
 NOW = datetime(2026, 11, 22, 12, tzinfo=UTC).timestamp()
 DAY = 86_400.0
+APP_A, APP_B = "app:a2345678-1234-1234-1234-123456789abc", "app:b2345678-1234-1234-1234-123456789abc"
+PERSON = "person:c2345678-1234-1234-1234-123456789abc"
 
 
 class Ledger:
@@ -79,17 +81,17 @@ def names(page: Page) -> list[str]:
 
 async def test_each_filter_alone_and_together() -> None:
     ledger = Ledger()
-    one = await ledger.add(NOW - 10, "accepted", incident="3177", source="sentinel", caller="app:a", caller_name="Soar")
-    two = await ledger.add(NOW - 5, "rejected", incident="3177", source="console", caller="person:b")
+    one = await ledger.add(NOW - 10, "accepted", incident="3177", source="sentinel", caller=APP_A, caller_name="Soar")
+    two = await ledger.add(NOW - 5, "rejected", incident="3177", source="console", caller=PERSON)
     three = await ledger.add(NOW - DAY, "deferred", source="sentinel")
     assert await ledger.all() == [two, one, three]
     assert await ledger.all(incident="3177") == [two, one]
     assert await ledger.all(incident=" 3177 ") == [two, one]
     assert await ledger.all(source="sentinel") == [one, three]
-    assert await ledger.all(caller="app:a") == [one] == await ledger.all(caller="APP:A")
+    assert await ledger.all(caller=APP_A) == [one] == await ledger.all(caller=APP_A.upper())
     assert await ledger.all(caller="soar") == [one], "a caller is found by its name too"
     assert await ledger.all(incident="3177", source="sentinel") == [one]
-    assert await ledger.all(incident="3177", caller="person:b", source="sentinel") == []
+    assert await ledger.all(incident="3177", caller=PERSON, source="sentinel") == []
     assert await ledger.all(since="1h") == [two, one]
     assert await ledger.all(until="1h") == [three]
     assert await ledger.all(since="P2D", until="2026-11-21") == [three]
@@ -103,13 +105,14 @@ async def test_each_filter_alone_and_together() -> None:
 
 async def test_who_may_see_its_own_alone_sees_nothing_else() -> None:
     ledger = Ledger()
-    mine = await ledger.add(NOW - 1, "accepted", caller="app:a", incident="1")
-    await ledger.add(NOW, "accepted", caller="app:b", incident="1")
-    await ledger.add(NOW, "accepted", caller="app:b", caller_name="app:a", incident="1")
+    mine = await ledger.add(NOW - 1, "accepted", caller=APP_A, incident="1")
+    await ledger.add(NOW, "accepted", caller=APP_B, incident="1")
+    await ledger.add(NOW, "accepted", caller=APP_B, caller_name=APP_A, incident="1")
     await ledger.add(NOW, "accepted", incident="1")
-    for asked in ({}, {"incident": "1"}, {"state": "accepted"}, {"caller": "app:a"}):
-        assert await ledger.all(own="app:a", **asked) == [mine]
-    assert await ledger.all(own="app:a", caller="app:b") == []
+    for asked in ({}, {"incident": "1"}, {"state": "accepted"}, {"caller": APP_A}):
+        assert await ledger.all(own=APP_A, **asked) == [mine]
+        assert (await ledger.find(own=APP_A, **asked)).examined == 1, "how many others there are is theirs"
+    assert await ledger.all(own=APP_A, caller=APP_B) == []
 
 
 async def test_incidents_may_be_written_in_any_script() -> None:

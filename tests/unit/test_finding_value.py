@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import base64
 import json
 from typing import Any
 
@@ -21,6 +22,7 @@ from tests.support import virtual
 from tests.support.rig import Host, Rig
 
 VALUE = "c2.evil-domain.com"
+APP_A, APP_B = "app:a2345678-1234-1234-1234-123456789abc", "app:b2345678-1234-1234-1234-123456789abc"
 
 
 def message(value: str = VALUE, **fields: Any) -> dict[str, Any]:
@@ -201,19 +203,19 @@ def test_the_uses_of_one_caller_alone() -> None:
         worker = rig.worker()
         host = Host(rig, worker)
         taken = []
-        for caller in ("app:a", "app:b"):
+        for caller in (APP_A, APP_B):
             made = await worker.submitting.submit(json.dumps(message()).encode(), caller=caller)
             taken.append(made.id)
             await asyncio.sleep(2)
-        told, _ = await ask(worker, own="app:a")
+        told, _ = await ask(worker, own=APP_A)
         assert [item["submission"] for item in told["waiting"]["items"]] == [taken[0]]
         await host.drain(30.0)
-        told, _ = await ask(worker, own="app:a")
+        told, _ = await ask(worker, own=APP_A)
         assert [use["submission"] for use in told["uses"]] == [taken[0]]
         assert told["standing"] is None and told["waiting"]["items"] == []
-        told, _ = await ask(worker, own="app:b")
-        assert told["standing"]["submission"] == taken[1] and told["standing"]["caller"] == "app:b"
-        assert await all_uses(worker, own="app:b", caller="app:a") == []
+        told, _ = await ask(worker, own=APP_B)
+        assert told["standing"]["submission"] == taken[1] and told["standing"]["caller"] == APP_B
+        assert await all_uses(worker, own=APP_B, caller=APP_A) == []
 
     run(main)
 
@@ -331,7 +333,7 @@ def test_a_use_whose_submission_is_forgotten_says_so() -> None:
         (use,) = told["uses"]
         assert use["state"] == "forgotten" and use["expires"] == "never" and use["action"] == "Block"
         assert "no longer kept" in told["standing"]["text"] and "without an end" in told["standing"]["text"]
-        assert await all_uses(worker, incident="1") == [] == await all_uses(worker, own="app:a")
+        assert await all_uses(worker, incident="1") == [] == await all_uses(worker, own=APP_A)
 
     run(main)
 
@@ -360,5 +362,39 @@ def test_what_expired_before_its_call_is_found_by_its_value() -> None:
         await asyncio.sleep(91 * 86_400)
         await worker.sweeper.retention()
         assert await all_uses(worker) == []
+
+    run(main)
+
+
+def test_going_on_tells_a_caller_nothing_of_others(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(uses, "EXAMINED_MOST", 4)
+
+    async def main() -> None:
+        rig = Rig()
+        worker = rig.worker()
+        host = Host(rig, worker)
+        mine, theirs = [], []
+        # Many in one minute, so that a page of others alone begins and ends within it.
+        for n in range(40):
+            own = n % 11 == 5
+            made = await worker.submitting.submit(json.dumps(message()).encode(), caller=APP_A if own else APP_B)
+            (mine if own else theirs).append(made.id)
+            await asyncio.sleep(0.5 if n < 20 else 40.0)
+        await host.drain(120.0)
+        found: list[str] = []
+        cursors: list[str] = []
+        following = ""
+        for _ in range(60):
+            told, following = await ask(worker, own=APP_A, following=following, top=2)
+            found += [use["submission"] for use in told["uses"]]
+            if not following:
+                break
+            cursors.append(following)
+        assert found == mine[::-1] and len(cursors) > 3
+        assert len(set(cursors)) == len(cursors)
+        down = str.maketrans("0123456789abcdef", "fedcba9876543210")
+        places = [base64.urlsafe_b64decode(text + "=" * (-len(text) % 4))[8:].decode() for text in cursors]
+        assert not [name for name in theirs for place in places if name in place or name.translate(down) in place]
+        assert len(await all_uses(worker, top=2)) == 40
 
     run(main)
