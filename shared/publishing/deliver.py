@@ -202,7 +202,7 @@ class Deliveries:
         name = opened.id
         isolated = delivery.dequeue_count >= self._settings.isolate_from
         if await self._committer.paused(began):
-            await self._parts.again(opened, due_in=await self._settler.unsent_delay())
+            await self._parts.again(opened, due_in=self._settler.paused_delay())
             return
         if not isolated and asyncio.get_running_loop().time() - began >= self._settings.call_latest_start:
             # There was no room in time, and now there is no call for it any more: it need not be read.

@@ -216,8 +216,12 @@ class Settler:
     async def delay(self, entries: Sequence[Entry], verdict: failures.Again) -> tuple[float, bool]:
         """Seconds until these are tried again, and whether that counts as a failure. A person's pause does not."""
         if verdict.reason == failures.PAUSED:
-            return await self.unsent_delay(), False
+            return self.paused_delay(), False
         return self.retry_delay(entries, verdict.delay), True
+
+    def paused_delay(self) -> float:
+        """Seconds until a part comes back that a pause has stopped; the resume points to it sooner."""
+        return self._settings.unsent_max * (0.9 + 0.2 * self._rnd.random())
 
     async def unsent_delay(self) -> float:
         """Seconds until items come back of which nothing was sent: the more parts wait, the longer."""
