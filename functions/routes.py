@@ -281,7 +281,7 @@ ENTRIES = {entry.function: entry for entry in TABLE}
 
 def matching(path: str) -> list[Entry]:
     """The routes at this path (without the prefix), whatever their method."""
-    pieces = path.strip("/").split("/")
+    pieces = path.removesuffix("/").split("/")
     found = []
     for entry in TABLE:
         wanted = entry.path.split("/")
