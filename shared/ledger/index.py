@@ -9,6 +9,7 @@ often it is written. Rows written before that have the submission's id alone as 
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
+from datetime import UTC, datetime
 from typing import TYPE_CHECKING
 
 from shared.ledger import ids
@@ -60,6 +61,15 @@ def rows(headers: Iterable[Header]) -> Mapping[str, list[Row]]:
         name = partition(ALL, "")
         groups.setdefault(name, []).append(Row(name, key, {}))
     return groups
+
+
+async def made_before(tables: Tables, day: str) -> list[Row]:
+    """All rows, of whatever kind and form, of submissions made before this day (`20261122`, UTC)."""
+    midnight = datetime.strptime(day, "%Y%m%d").replace(tzinfo=UTC).timestamp()
+    # Two bounds, so that the service leaves out all that is younger.
+    former = await tables.query(TABLE, pk="a", pk_to="z", rk=_FORMER, rk_to=day)
+    listed = await tables.query(TABLE, pk="a", pk_to="z", rk=_left(midnight))
+    return [row for row in (*former, *listed) if submission_of(row.rk) < day]
 
 
 class Index:

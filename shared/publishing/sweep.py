@@ -8,8 +8,9 @@ from datetime import UTC, datetime, timedelta
 
 from shared.ledger import ids
 from shared.ledger.idempotency import Idempotency
-from shared.ledger.index import submission_of
+from shared.ledger.index import made_before, submission_of
 from shared.ledger.intents import TABLE as INTENTS
+from shared.ledger.packing import TRANSACTION_ROWS
 from shared.ledger.parts import Parts
 from shared.ledger.submissions import INDEX, Submissions
 from shared.ledger.submissions import TABLE as SUBMISSIONS
@@ -21,7 +22,7 @@ from shared.publishing.pause import Pauses
 from shared.publishing.ports import Tell
 from shared.publishing.presence import Presence
 from shared.settings import Settings
-from shared.storage.protocols import Clock, Queue, Received, Row, Tables
+from shared.storage.protocols import Clock, Op, Queue, Received, Row, Tables
 
 _POISON_LEASE = 120.0
 
@@ -144,10 +145,8 @@ class Sweeper:
             if row.rk.partition("|")[0] not in waiting
         ]
         forgotten = {"submissions": await self._delete(SUBMISSIONS, old)}
-        indexed = await self._tables.query(INDEX, pk="a", pk_to="z")
-        forgotten["index"] = await self._delete(
-            INDEX, [row for row in indexed if (name := submission_of(row.rk)) < first and name not in waiting]
-        )
+        indexed = await made_before(self._tables, first)
+        forgotten["index"] = await self._delete(INDEX, [row for row in indexed if submission_of(row.rk) not in waiting])
         forgotten["permits"] = 0
         for budget in self._budgets:
             forgotten["permits"] += await budget.forget_before(now - self._settings.keep_permits_days * 86_400)
@@ -183,6 +182,15 @@ class Sweeper:
         return forgotten
 
     async def _delete(self, table: str, rows: Sequence[Row]) -> int:
+        """Delete these, by a hundred of a partition at once: there may be tens of thousands a day."""
+        partitions: dict[str, list[Row]] = {}
         for row in rows:
-            await self._tables.delete(table, row.pk, row.rk)
+            partitions.setdefault(row.pk, []).append(row)
+        for members in partitions.values():
+            for chunk in (members[at : at + TRANSACTION_ROWS] for at in range(0, len(members), TRANSACTION_ROWS)):
+                operations = [Op("delete", row) for row in chunk]
+                if len(chunk) > 1 and isinstance(await self._tables.transact(table, operations), list):
+                    continue
+                for row in chunk:  # a single one; or one of them is gone already, and so the others were left
+                    await self._tables.delete(table, row.pk, row.rk)
         return len(rows)

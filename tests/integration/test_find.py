@@ -14,9 +14,10 @@ import requests
 
 from local.host.queueservice import QueueService
 from local.stack import Stack, StackOptions
-from shared.ledger import ids
+from shared.ledger import ids, index
 from shared.storage.connection import QUEUE
-from tests.support.stacklab import wait_for
+from shared.storage.protocols import Row
+from tests.support.stacklab import Lab, wait_for
 
 
 @pytest.fixture(scope="module")
@@ -172,3 +173,19 @@ def test_a_state_that_is_none_is_refused_for_items_too(app: App) -> None:
     name = app.submit("10.0.0.9")
     assert app.get(f"submissions/{name}", state="blocked").status_code == 400
     assert len(app.get(f"submissions/{name}", state="rejected").json()["items"]) == 1
+
+
+def test_what_is_past_its_time_is_found_among_all_that_is_listed(app: App) -> None:
+    """The query that retention makes, in both forms of RowKeys."""
+    name = app.submit("10.0.0.10", wait=0, incident="retention")
+    lab = Lab(app.stack)
+    try:
+        today, later = name[:8], f"{int(name[:4]) + 1}0101"
+        former = Row(index.partition("incident", "retention"), name[:-1] + "x", {})
+        asyncio.run(lab.tables.upsert(index.TABLE, former))
+        old = asyncio.run(index.made_before(lab.tables, later))
+        mine = [row.rk for row in old if index.submission_of(row.rk)[:-1] == name[:-1]]
+        assert len(mine) == 4 and former.rk in mine, "incident, caller, all; and the former one"
+        assert not [row for row in asyncio.run(index.made_before(lab.tables, today)) if name[:8] in row.rk]
+    finally:
+        lab.stop()

@@ -338,3 +338,57 @@ def test_a_message_that_is_announced_is_listed_before_it_is_read() -> None:
         assert names(page) == [header.id] and page.hits[0].shown["state"] == "in_progress"
 
     virtual.run(main())
+
+
+def test_retention_deletes_by_the_hundred_and_leaves_what_is_young() -> None:
+    async def main() -> None:
+        rig = Rig()
+        worker = rig.worker()
+
+        async def submit(number: int) -> None:
+            for n in range(number):
+                body = f'{{"incident": {n % 3}, "indicators": ["10.0.0.{n % 250}"]}}'
+                await worker.submitting.submit(body.encode(), caller="key")
+
+        await submit(250)
+        # One of the former form.
+        partition = index.partition("incident", "0")
+        rows = rig.service.rows(INDEX, partition)
+        (key, row), *_ = rows.items()
+        del rows[key]
+        name = index.submission_of(key)
+        rows[name] = Row(partition, name, row.data)
+        await asyncio.sleep(60 * DAY)
+        await submit(7)
+        await asyncio.sleep(32 * DAY)
+        before = rig.service.operations
+        forgotten = await worker.sweeper.retention()
+        assert forgotten["index"] == 3 * 250 and len(rig.service.all_rows(INDEX)) == 3 * 7
+        assert rig.service.operations - before < 100, "not one delete a row"
+        assert len(names(await worker.search.find(Question.of(NOW)))) == 7
+
+    virtual.run(main())
+
+
+def test_retention_goes_on_when_others_delete_at_the_same_time() -> None:
+    async def main() -> None:
+        rig = Rig()
+        gone = False
+
+        async def gate(when: str, what: str) -> None:
+            nonlocal gone
+            if (when, what) == ("before", "transact index") and sweeping and not gone:
+                gone = True
+                rows = rig.service.rows(INDEX, index.partition(index.ALL, ""))
+                del rows[next(iter(rows))]
+
+        sweeping = False
+        worker = rig.worker(gate=gate)
+        for _ in range(5):
+            await worker.submitting.submit(b'["10.0.0.1"]', caller="key")
+        await asyncio.sleep(92 * DAY)
+        sweeping = True
+        await worker.sweeper.retention()
+        assert gone and rig.service.all_rows(INDEX) == []
+
+    virtual.run(main())
