@@ -110,6 +110,11 @@ def fold(answer: Answer, *known: str) -> DefenderError:
     return DeniedError(told, status=status, remediation=remedy)
 
 
+def says_missing(answer: Answer) -> bool:
+    """Whether this is the API's own word that something is not there (its recorded codes), not just anybody's 404."""
+    return _error_text(answer)[0] in ("NotFound", "ResourceNotFound")
+
+
 def _error_text(answer: Answer) -> tuple[str, str]:
     """(code, message) of an error body; both forms seen: `{"error": {"code", "message"}}` and anything else as text."""
     text = answer.body.decode("utf-8", "replace")

@@ -17,7 +17,7 @@ from collections.abc import Callable, Iterator, Sequence
 from typing import TYPE_CHECKING, Any, Protocol, cast
 from urllib.parse import quote, urljoin, urlsplit
 
-from shared.defender.answers import Answer, ImportResult, Keep, fold, listing, match_results
+from shared.defender.answers import Answer, ImportResult, Keep, fold, listing, match_results, says_missing
 from shared.defender.limits import BATCH_DELETE_MAX, IMPORT_MAX, TOP_MAX
 from shared.errors import DefenderError, DeniedError, NotSentError, UnavailableError
 from shared.redaction import redact, shorten
@@ -193,15 +193,18 @@ class DefenderClient[T: BearerToken]:
         return [row for row in page.rows if str(row.get("indicatorType", "")).casefold() == type.casefold()]
 
     def delete(self, id: str, *, not_after: float | None = None) -> bool:
-        """DELETE /api/indicators/{id}: True when it was deleted, False when it was gone already (404).
+        """DELETE /api/indicators/{id}: True when it was deleted, False when it was gone already.
 
-        Any 2xx counts: 204 is documented, 200 with an empty body has been recorded.
+        Any 2xx without a body counts: 204 is documented, an empty 200 has been recorded. A 404 counts when it is the
+        API's own: one from a gateway or another host says nothing about the indicator.
+
+        Raises:
+            DeniedError: also for an answer that may not be the API's; list again to see what holds.
         """
         answer = self._call("DELETE", f"{_PATH}/{quote(id, safe='')}", not_after=not_after)
-        if answer.status == 404:
+        if answer.status == 404 and says_missing(answer):
             return False
-        if not 200 <= answer.status < 300:
-            raise fold(answer)
+        _check_done(answer)
         return True
 
     def batch_delete(self, ids: Sequence[str], *, not_after: float | None = None) -> None:
@@ -215,9 +218,7 @@ class DefenderClient[T: BearerToken]:
         if not 1 <= len(ids) <= BATCH_DELETE_MAX:
             raise ValueError(f"a batch deletion takes 1 to {BATCH_DELETE_MAX} ids, not {len(ids)}")
         body = _json({"IndicatorIds": list(ids)})
-        answer = self._call("POST", _PATH + "/BatchDelete", body=body, not_after=not_after)
-        if not 200 <= answer.status < 300:
-            raise fold(answer)
+        _check_done(self._call("POST", _PATH + "/BatchDelete", body=body, not_after=not_after))
 
     def probe(self, *, not_after: float | None = None) -> None:
         """One cheap authorised call (a list of one row), for a health check."""
@@ -325,6 +326,19 @@ class DefenderClient[T: BearerToken]:
 
 class _TooLongError(Exception):
     pass
+
+
+def _check_done(answer: Answer) -> None:
+    """Raises what anything but a 2xx stands for; DeniedError for a 2xx with something in it, as a gateway's page."""
+    if not 200 <= answer.status < 300:
+        raise fold(answer)
+    if answer.body.strip():
+        raise DeniedError(
+            f"Defender answered {answer.status} to a deletion with a body, which it has none of: "
+            + shorten(redact(answer.body.decode("utf-8", "replace")), 100),
+            status=answer.status,
+            remediation="Check what stands between the app and RELAY_DEFENDER_URL.",
+        )
 
 
 def _read(response: requests.Response) -> bytes:

@@ -409,3 +409,38 @@ def test_defender_p6_a_failed_row_in_a_200_is_not_success(client: DefenderClient
     assert [r.failed for r in results] == [False, True, True]
     assert results[1].reason == full and results[1].id is None, "an id in a failed row means nothing"
     assert results[2].reason == "Defender named no reason"
+
+
+@pytest.mark.parametrize(
+    ("reply", "gone"),
+    [
+        (Reply(204), True),
+        (Reply(200, b""), True),
+        (Reply(404, {"error": {"code": "ResourceNotFound", "message": "Resource 7 was not found"}}), False),
+        (Reply(404, {"error": {"code": "NotFound", "message": "It was not found"}}), False),
+    ],
+)
+def test_defender_deletion_that_is_done(
+    client: DefenderClient[AToken], server: WireServer, reply: Reply, gone: bool
+) -> None:
+    server.default = reply
+    assert client.delete("7") is gone
+
+
+@pytest.mark.parametrize(
+    "reply",
+    [
+        Reply(404, b"<html>no such site</html>", {"Content-Type": "text/html"}),
+        Reply(404, b""),
+        Reply(404, {"error": {"code": "NoRoute", "message": "a gateway's own"}}),
+        Reply(200, b"<html>Welcome</html>", {"Content-Type": "text/html"}),
+    ],
+)
+def test_defender_deletion_is_not_taken_as_done_on_somebody_elses_word(
+    client: DefenderClient[AToken], server: WireServer, reply: Reply
+) -> None:
+    server.default = reply
+    with pytest.raises(DeniedError):
+        client.delete("7")
+    with pytest.raises(DeniedError):
+        client.batch_delete(["7", "8"])

@@ -149,7 +149,7 @@ def test_defender_by_value_keeps_to_the_type(client: DefenderClient[AToken], ser
 
 @pytest.mark.parametrize(("status", "deleted"), [(204, True), (200, True), (404, False)])
 def test_defender_delete(client: DefenderClient[AToken], server: WireServer, status: int, deleted: bool) -> None:
-    server.default = Reply(status)
+    server.default = Reply(status, error("ResourceNotFound", "Resource 17 wasn't found") if status == 404 else None)
     assert client.delete("17/../18") is deleted
     assert (server.requests[0].method, server.requests[0].target) == ("DELETE", "/api/indicators/17%2F..%2F18")
 
