@@ -10,13 +10,10 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
 from datetime import UTC, datetime
-from typing import TYPE_CHECKING
+from typing import Protocol
 
 from shared.ledger import ids
 from shared.storage.protocols import Row, Tables
-
-if TYPE_CHECKING:
-    from shared.ledger.submissions import Header
 
 TABLE = "index"
 ALL = "all"
@@ -24,6 +21,23 @@ _LAST = 9_999_999_999_999
 # Former rows begin with a year, those of today with what is left of the milliseconds: no less than 8 until 2033, than
 # 4 until 2160.
 _FORMER, _FORMER_END = "2", "3"
+
+
+class Listed(Protocol):
+    """What is listed of a submission's header; `at` is when it was made, epoch seconds."""
+
+    @property
+    def id(self) -> str: ...
+    @property
+    def at(self) -> float: ...
+    @property
+    def incident(self) -> str: ...
+    @property
+    def source(self) -> str: ...
+    @property
+    def caller(self) -> str: ...
+    @property
+    def caller_name(self) -> str: ...
 
 
 def partition(kind: str, value: str) -> str:
@@ -46,7 +60,7 @@ def submission_of(key: str) -> str:
     return key.rpartition("|")[2]
 
 
-def rows(headers: Iterable[Header]) -> Mapping[str, list[Row]]:
+def rows(headers: Iterable[Listed]) -> Mapping[str, list[Row]]:
     """The rows that list these submissions, by partition."""
     groups: dict[str, list[Row]] = {}
     for header in headers:
