@@ -12,6 +12,7 @@ import pytest
 
 from local.azurite import Azurite
 from local.stack import Stack, StackOptions
+from tests.support import summary
 
 _STEERING = (
     "RELAY_",
@@ -23,6 +24,12 @@ _STEERING = (
     "MSI_",
     "APPLICATIONINSIGHTS_",
 )
+
+
+def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
+    """What the long tests have covered, in a line each."""
+    for line in summary.lines():
+        terminalreporter.write_line(line)
 
 
 @pytest.fixture(autouse=True)

@@ -25,6 +25,7 @@ from tests.support import virtual
 from tests.support.explore import EXHAUSTIVE
 from tests.support.memory import Killed
 from tests.support.rig import Host, Rig
+from tests.support.summary import CRASHES
 
 Fault = Literal["none", "kill", "fail"]
 _HORIZON = 60_000.0  # seconds of virtual time within which everything must be at rest
@@ -233,10 +234,12 @@ def every_point(scenario: Scenario, fault: Fault) -> Counter[str]:
     hit: Counter[str] = Counter()
     log = points_of(scenario)
     points = [n for n, where in enumerate(log, 1) if not where.startswith(("after get", "after query", "after read"))]
+    CRASHES["found"] += len(points)
     if len(points) > _LONG and not os.environ.get(EXHAUSTIVE):
         points = points[int(fault == "fail") :: 2]
     for point in points:
         where = log[point - 1]
+        CRASHES["taken"] += 1
 
         async def main(point: int = point) -> World:
             return await _one(scenario, fault, point)
@@ -247,6 +250,7 @@ def every_point(scenario: Scenario, fault: Fault) -> Counter[str]:
             if isinstance(error, KeyboardInterrupt):
                 raise
             pytest.fail(f"{scenario.name}: {fault} at point {point} ({where}): {type(error).__name__}: {error}")
+        CRASHES["passed"] += 1
         if world.rough:
             hit[world.hit] += 1
     return hit

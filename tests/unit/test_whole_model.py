@@ -11,6 +11,7 @@ from collections import Counter
 
 import pytest
 
+from tests.support.summary import LINES
 from tests.support.walk import shorter, steps_of, take
 
 SECONDS = float(os.environ.get("TEST_MODEL_SECONDS", "15"))
@@ -34,5 +35,7 @@ def test_whatever_happens_all_is_told_and_the_newest_stands() -> None:
         operations += walk.operations
         hits += walk.hits
         seed += 1
-    print(f"walks {first} to {seed - 1}, {steps} steps, {operations} operations, {hits.total()} troubles that were met")
+    LINES.append(
+        f"model walks: seeds {first} to {seed - 1}, {steps} steps, {operations} operations, {hits.total()} troubles met"
+    )
     assert hits.total() > seed - first
