@@ -112,6 +112,24 @@ async def no_budget_stored(world: World) -> None:
     hold(world, 1, 2)
 
 
+async def paused(world: World) -> None:
+    worker = world.rig.worker()
+    await worker.pauses.pause("stop", worker.stores.clock.now() + 200.0, "key")
+    world.expect(world.rig.put({"indicators": [message(1), message(2)]}), accepted=2)
+    body = json.dumps({"indicators": [message(3)]}).encode()
+    world.expect((await worker.submitting.submit(body, caller="key")).id, accepted=1)
+    await Host(world.rig, worker).serve(asyncio.get_running_loop().time() + 5.0)
+    # The second time round the worker knows of the pause, and puts the parts off unread.
+    world.expect(world.rig.put(message(4)), accepted=1)
+    hold(world, 1, 2, 3, 4)
+
+
+async def resume(world: World) -> None:
+    await world.first.serve(asyncio.get_running_loop().time() + 100.0, poll=1.0)
+    await world.first.publishing.pauses.resume("go", "key")
+    await drain(world)
+
+
 async def a_control(world: World) -> None:
     world.expect(world.rig.put(message(1000)), accepted=1)
     await quietly(world)
@@ -260,6 +278,8 @@ SCENARIOS = [
     Scenario("no budget", no_budget, drain),
     Scenario("no budget, swept before redelivered", no_budget, drain, {"overdue_after": 120.0}),
     Scenario("no budget for a stored part", no_budget_stored, drain),
+    Scenario("paused", paused, drain),
+    Scenario("paused and resumed", paused, resume),
     Scenario("one item sinks its call", sinking, drain),
     Scenario("one item sinks its call, and there is no control", sinking_without_control, drain),
     Scenario("unreadable", unreadable, drain),
