@@ -44,6 +44,13 @@ class _Client:
         except (ValueError, LookupError) as error:
             # It was not the service that answered, maybe a gateway with a page; the SDKs' readers do not expect that.
             raise _error("reading an answer of storage", error) from error
+        except AttributeError as error:
+            from azure.core.exceptions import AzureError
+
+            # The tables' SDK looks into the answer to an insert for the reason also when only half of it came.
+            if not isinstance(error.__context__, AzureError):
+                raise
+            raise _error("reading an answer of storage", error.__context__) from error
 
 
 def _quote(text: str) -> str:
