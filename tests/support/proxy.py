@@ -14,7 +14,7 @@ import struct
 import threading
 from collections import Counter
 from collections.abc import Iterator
-from datetime import timedelta
+from datetime import datetime, timedelta
 from email.utils import format_datetime, parsedate_to_datetime
 from typing import Literal, Self
 from urllib.parse import urlsplit
@@ -37,6 +37,7 @@ _CODES |= {500: "InternalError", 503: "ServerBusy"}
 _MISSING = {"table": "TableNotFound", "queue": "QueueNotFound", "blob": "ContainerNotFound"}
 _IN_BATCH = re.compile(rb"\n(POST|PUT|PATCH|DELETE) https?://[^/]+/[^/]+/([A-Za-z0-9]+)")
 _DATE = re.compile(rb"^Date: *([^\r\n]+)", re.MULTILINE | re.IGNORECASE)
+_STAMP = re.compile(rb'(?<="Timestamp":")(\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d)(?=[.Z])')
 
 
 @dataclasses.dataclass(eq=False)
@@ -144,7 +145,7 @@ class StorageProxy:
         return fault
 
     def clock(self, offset: float) -> None:
-        """Shift the Date header of every answer by so many seconds."""
+        """Shift the service's clock by so many seconds: the Date header of every answer, and the rows' Timestamps."""
         self._offset = offset
 
     def lift(self) -> None:
@@ -224,7 +225,10 @@ class StorageProxy:
         upstream.write(request.head + body)
         answer = await _read(back, no_body=method == "HEAD")
         content = await answer.body()
-        head = answer.head if not self._offset else _DATE.sub(self._shifted, answer.head, count=1)
+        head = answer.head
+        if self._offset:
+            head = _DATE.sub(self._shifted, head, count=1)
+            content = _STAMP.sub(self._restamped, content)
         if fault is not None:
             head, content = await self._after(fault, head, content)
         writer.write(head + content)
@@ -270,6 +274,10 @@ class StorageProxy:
     def _shifted(self, found: re.Match[bytes]) -> bytes:
         moment = parsedate_to_datetime(found.group(1).decode()) + timedelta(seconds=self._offset)
         return b"Date: " + format_datetime(moment, usegmt=True).encode()
+
+    def _restamped(self, found: re.Match[bytes]) -> bytes:
+        moment = datetime.fromisoformat(found.group(1).decode()) + timedelta(seconds=self._offset)
+        return moment.isoformat().encode()
 
 
 def _about(method: str, target: str, batch: bytes | None) -> tuple[str, str]:
