@@ -183,12 +183,16 @@ class Answers:
             return troubles, others
         age = asyncio.get_running_loop().time() - min(ready.lead.began for ready in changed)
         patience = min(max(_RETIRE_UNTIL - age, _RETIRE_LEAST), _RETIRE_MOST)
-        results = await self._retirer.retire([ready.staged.head for ready in changed], patience)
+        sure = [ready.lead.item.attempts > 0 for ready in changed]
+        results = await self._retirer.retire([ready.staged.head for ready in changed], patience, sure)
         for ready, retired in zip(changed, results, strict=True):
             if retired.others:
                 actions = ", ".join(retired.others)
                 others[id(ready)] = f"{ACCEPTED} Somebody else's indicator of the same value was left: {actions}."
-            if (error := retired.error) is not None:
+            if retired.error is None and retired.missing:
+                text = "Accepted; Defender's list does not show its former action, which is looked for once more."
+                troubles[id(ready)] = Again("retiring", text, sent=True)
+            elif (error := retired.error) is not None:
                 text = f"Accepted, but the former action could not be removed yet: {error}"
                 reason = failures.PAUSED if isinstance(error, PausedError) else "retiring"
                 troubles[id(ready)] = Again(reason, text, sent=True)

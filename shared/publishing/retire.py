@@ -37,19 +37,24 @@ class Retired:
 
     error: why it is not done, None when it is; tried: whether a deletion for it may have been sent, done or not.
     deleted: how many of ours were; others: the actions of what somebody else made of the value, which was left.
+    missing: the list does not show all that an import has answered for. It may be gone, or not be shown yet.
     """
 
     error: RelayError | None = None
     tried: bool = False
     deleted: int = 0
     others: tuple[str, ...] = ()
+    missing: bool = False
 
 
 @dataclasses.dataclass(slots=True)
 class _Work:
-    """One head in hand. names: ids to delete."""
+    """One head in hand. names: ids to delete; gone: what of its `landed` is done with, once these are deleted."""
 
     head: Head
+    sure: bool
+    missing: bool = False
+    gone: list[Landed] = dataclasses.field(default_factory=list)
     names: set[str] = dataclasses.field(default_factory=set)
     others: tuple[str, ...] = ()
     deleted: int = 0
@@ -59,9 +64,14 @@ class _Work:
     def found(self, held: Iterable[Held]) -> None:
         """Choose what is to be deleted of what Defender holds for the value."""
         item = self.head.item
+        held = list(held)
+        shown = {one.id for one in held} | {one.action for one in held}
+        landed = _gone(self.head)
+        self.gone = [entry for entry in landed if self.sure or (entry.id or entry.action) in shown]
+        self.missing = len(self.gone) < len(landed)
         # A retraction removes all that is ours, also what nobody knows of: the answer of its call was lost.
-        gone = None if item.indicator is None else {entry.action for entry in _gone(self.head)}
-        wanted = [one for one in held if gone is None or one.action in gone]
+        former = None if item.indicator is None else {entry.action for entry in landed}
+        wanted = [one for one in held if former is None or one.action in former]
         self.names = {one.id for one in wanted if one.ours}
         self.others = tuple(sorted({one.action for one in wanted if not one.ours}))
 
@@ -91,13 +101,15 @@ class Retirer:
         self._begun = 0  # listings of everything, the last one with what it found
         self._found: tuple[int, dict[Key, list[Held]], bool] | None = None
 
-    async def retire(self, heads: Sequence[Head], patience: float) -> list[Retired]:
+    async def retire(self, heads: Sequence[Head], patience: float, sure: Sequence[bool] = ()) -> list[Retired]:
         """Delete what of ours stands beside the newest intents; all of it for a retraction.
 
         `patience`: seconds it may take in all; what is not begun by then is not done, and is still in the head.
+        `sure`, for each head (default: yes): whether what the list does not show is taken for gone. Nobody knows how
+        soon the list shows what an import has taken; else it stays in the head, and `missing` says so.
         """
         until = self._clock.now() + patience
-        works = [_Work(head) for head in heads]
+        works = [_Work(head, certain) for head, certain in zip(heads, sure or [True] * len(heads), strict=True)]
         await self._look(works, until)
         together = sorted(set().union(*(work.names for work in works)))
         tried, deleted = await self._delete_together(together, until)
@@ -109,9 +121,8 @@ class Retirer:
                 work.tried = True
                 await self._defender.delete(name, within=within)
             work.deleted = len(work.names)
-            gone = _gone(work.head)
-            if gone or work.names:
-                await self._order.forget(work.head, gone)
+            if work.gone or work.names:
+                await self._order.forget(work.head, work.gone)
 
         await self._each(works, remove)
         self._tell.event("retired", indicators=len(together))
@@ -119,7 +130,7 @@ class Retirer:
         grave = next((error for error in errors if isinstance(error, DeniedError | IdentityError)), None)
         if grave is not None:
             self._tell.alarm("retiring", f"Indicators of ours cannot be deleted: {grave} {grave.remediation}".strip())
-        return [Retired(work.error, work.tried, work.deleted, work.others) for work in works]
+        return [Retired(work.error, work.tried, work.deleted, work.others, work.missing) for work in works]
 
     @staticmethod
     async def _each(works: Sequence[_Work], do: Callable[[_Work], Awaitable[None]]) -> None:

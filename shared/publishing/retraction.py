@@ -14,6 +14,7 @@ from shared.publishing.retire import Retired, Retirer
 from shared.publishing.settle import Deferral, Entry, Fate, Settler, outcome
 
 _PATIENCE = 30.0
+_NOT_SHOWN = Again("not_shown", "Defender's list does not show what it took; it is looked for once more.", sent=True)
 
 
 class Retractions:
@@ -30,11 +31,14 @@ class Retractions:
         await stage(self._order, chosen)
         finals: list[tuple[Entry, Outcome]] = [pair for ready in chosen for pair in ready.superseded()]
         ours = [ready for ready in chosen if ready.staged.ours]
-        results = await self._retirer.retire([ready.staged.head for ready in ours], _PATIENCE)
+        sure = [ready.lead.item.attempts > 0 for ready in ours]
+        results = await self._retirer.retire([ready.staged.head for ready in ours], _PATIENCE, sure)
         again: dict[Again, list[Entry]] = {}
         unsent: list[Entry] = []
         for ready, retired in zip(ours, results, strict=True):
-            if retired.error is None:
+            if retired.error is None and retired.missing:
+                again.setdefault(_NOT_SHOWN, []).extend(ready.senders())
+            elif retired.error is None:
                 finals += [(entry, _outcome(entry, retired)) for entry in ready.senders()]
             elif isinstance(retired.error, NotSentError) and not retired.tried:
                 unsent += ready.senders()

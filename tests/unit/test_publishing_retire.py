@@ -162,7 +162,12 @@ def test_a_change_of_action_of_a_whole_call_ends_within_the_deadline() -> None:
         await asyncio.sleep(2.0)
         del rig.tenant.held["DomainName", names(7), "Block"]
         name = rig.put({"indicators": [{"indicatorValue": names(n), "action": "Audit"} for n in range(COUNT)]})
-        await host.drain(60.0)
+        await host.serve(asyncio.get_running_loop().time() + 30.0)
+        counts = (await rig.read(name)).fold.counts()
+        assert (counts["accepted"], counts["deferred"]) == (COUNT - 1, 1), (
+            "what the list does not show is looked for again"
+        )
+        await host.drain(100.0)
         assert (await rig.read(name)).fold.counts()["accepted"] == COUNT
         assert {key[2] for key in rig.tenant.held} == {"Audit"}
 
@@ -178,5 +183,34 @@ def test_when_list_calls_are_many_the_whole_list_is_read_for_a_few_values_too() 
             assert [one.error for one in await worker.retirer.retire(heads[at : at + 5], 30.0)] == [None] * 5
         assert rig.tenant.lists <= 6 * 5 + 6, "five calls each time"
         assert sum(key[2] == "Block" for key in rig.tenant.held) == COUNT - 60
+
+    virtual.run(main())
+
+
+@pytest.mark.parametrize("newer", ["Audit", "undo"])
+def test_what_the_list_shows_late_is_removed_all_the_same(newer: str) -> None:
+    """Nobody knows how soon Defender's list shows what an import has taken."""
+
+    async def main() -> None:
+        rig = Rig()
+        worker = rig.worker()
+        host = Host(rig, worker)
+        name = rig.put({"indicatorValue": names(1), "action": "Block"})
+        await host.drain(20.0)
+        await asyncio.sleep(2.0)
+        honest = worker.retirer._defender.held
+        late = asyncio.get_running_loop().time() + 30.0
+
+        async def held(kind: str, value: str, *, within: float) -> Any:
+            shown = await honest(kind, value, within=within)
+            return shown if asyncio.get_running_loop().time() > late else []
+
+        worker.retirer._defender.held = held  # type: ignore[method-assign]
+        if newer == "undo":
+            assert await worker.undoing.undo(name, caller="key")
+        else:
+            rig.put({"indicatorValue": names(1), "action": newer})
+        await host.drain(200.0)
+        assert rig.tenant.actions(names(1)) == ([] if newer == "undo" else [newer])
 
     virtual.run(main())
