@@ -108,13 +108,14 @@ def compare(name: str, count: int, rounds: int, alone: Callable[[], Any], whole:
 
 def measure(options: Options) -> list[Figure]:
     """Three shapes of the same indicators."""
-    if hasattr(os, "sched_setaffinity"):
+    pinned = not options.quick and hasattr(os, "sched_setaffinity")
+    if pinned:
         cores = os.sched_getaffinity(0)
         os.sched_setaffinity(0, {max(cores)})
     try:
         return _measure(options)
     finally:
-        if hasattr(os, "sched_setaffinity"):
+        if pinned:
             os.sched_setaffinity(0, cores)
 
 

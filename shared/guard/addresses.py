@@ -72,6 +72,9 @@ _NAT64 = IPv6Network("64:ff9b::/96")
 _SIX_TO_FOUR = IPv6Network("2002::/16")
 
 
+TYPES = frozenset({IndicatorType.IP_ADDRESS, IndicatorType.URL})
+
+
 def check(indicator: Indicator) -> Problem | None:
     """A Problem when `indicator` is, or is a URL on, an address that must not be blocked or is not a single one."""
     if indicator.type is IndicatorType.IP_ADDRESS:

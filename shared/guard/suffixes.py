@@ -15,6 +15,8 @@ from shared.indicators.hosts import IPV4, to_ascii
 from shared.indicators.model import Indicator, IndicatorType
 from shared.indicators.problem import Problem, shorten
 
+TYPES = frozenset({IndicatorType.DOMAIN_NAME, IndicatorType.URL})
+
 
 @cache
 def _rules() -> frozenset[str]:

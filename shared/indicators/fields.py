@@ -7,7 +7,7 @@ the API's read-only ones, which are ignored with a note. Nothing in an item can 
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from datetime import UTC, datetime
 from difflib import get_close_matches
 from typing import Any, NamedTuple
@@ -20,18 +20,18 @@ from shared.indicators.names import CANONICAL, FIELDS, IGNORED, NOT_PERMITTED, O
 from shared.indicators.normalise import infer_type, normalise
 from shared.indicators.parse import Context, Rejected
 from shared.indicators.problem import Problem, json_type, shorten
+from shared.indicators.shapes import SINGLE, Known, Plan, Shape, Template, key_of, taking, too_deep, usual_fields
 from shared.settings import Settings
 
 NESTING_MAX = 16
 
-# Read item by item; the order is that of _Shape.
-_SINGLE = ("indicatorValue", "title", "description", "externalId")
 _OWN, _READ_ONLY = "x-", "read-only"  # no names of fields
 _UNREAD = "\0"  # no text: control characters are rejected
 _SPACING = str.maketrans("", "", " -_")
 _SUGGESTIONS_MAX = 50
 _SHAPES_MAX = 256
 _PLANS_MAX = 1_024
+_NAMES_MAX = 400  # characters of all names of an object, for it to be remembered
 
 
 class Built(NamedTuple):
@@ -44,38 +44,6 @@ class Built(NamedTuple):
     problem: Problem | None
     notes: tuple[str, ...] = ()
     override: str = ""
-
-
-class _Template(NamedTuple):
-    """All fields but the single ones: `before` and `after` lie around external_id in the order of the model."""
-
-    action: Action
-    before: tuple[Any, ...]
-    after: tuple[Any, ...]
-    notes: tuple[str, ...]
-
-
-class _Plan(NamedTuple):
-    """What one combination of the fields that are not single comes to; a template for each type that occurs."""
-
-    kind: IndicatorType | None
-    fields: dict[str, Any]
-    notes: tuple[str, ...]
-    override: str
-    templates: dict[IndicatorType, _Template | Problem]
-
-
-class _Shape(NamedTuple):
-    """Where the fields lie in the objects that have the same names: the sender's spellings, "" for what is absent."""
-
-    value: str
-    title: str
-    description: str
-    external_id: str
-    rest: tuple[tuple[str, str], ...]
-    own: tuple[str, ...]
-    notes: tuple[str, ...]
-    plans: dict[object, _Plan]
 
 
 class Builder:
@@ -109,20 +77,23 @@ class Builder:
         self._allow_override = allow_override
         self._convert = parse_convert(settings.certificate_convert)
         self._suggestions: dict[str, str] = {}
-        self._shapes: dict[tuple[str, ...], _Shape] = {}
+        self._shapes: dict[tuple[str, ...], Shape] = {}
         self._plans = 0
         self._texts: dict[str, dict[str | None, str | None]] = {"title": {}, "description": {}, "externalId": {}}
+        self._lookups = tuple(known.get for known in self._texts.values())
         self._fallback = {"title": settings.default_title, "description": _default_description(incident, settings)}
         self._defaults: dict[str, Any] = {}
         self._default_notes: tuple[str, ...] = ()
         self._default_problem: Problem | None = None
+        if not defaults:
+            return
         try:
-            shape = self._shape(defaults or {}, " in `defaults`")
+            shape = self._shape(defaults, " in `defaults`")
             notes = [*shape.notes]
-            self._defaults = self._given(shape, defaults or {}, notes)
-            for name in _SINGLE:
+            self._defaults = self._given(shape, defaults, notes)
+            for name in SINGLE:
                 spelling = getattr(shape, FIELDS[name][0])
-                if defaults and spelling:
+                if spelling:
                     self._defaults[name] = defaults[spelling]
             self._default_notes = tuple(notes)
         except Rejected as rejected:
@@ -139,6 +110,45 @@ class Builder:
 
     def _build(self, raw: Mapping[str, Any]) -> Built:
         shape = self._shapes.get(tuple(raw)) or self._shape(raw, "")
+        known = self._known(shape, raw)
+        if known is None:
+            return self._build_anew(shape, raw)
+        plan, title, description, external_id = known
+        written = raw[shape.value]
+        kind = plan.kind or self._infer(written)
+        template = plan.templates.get(kind)
+        if template is None or isinstance(template, Problem):
+            return self._build_anew(shape, raw)
+        result = normalise(kind, written, self._settings.value_max)
+        if isinstance(result, Problem):
+            return Built(None, result)
+        value, changed = result
+        action, before, after, notes = template
+        made = _make(value, kind, action, title, description, *before, external_id, *after)
+        return _built(Built, (made, None, plan.notes + changed + notes, plan.override))
+
+    def _known(self, shape: Shape, raw: Mapping[str, Any]) -> tuple[Plan, str | None, str | None, str | None] | None:
+        """The plan and the texts of an item that brings nothing new but its value; None of any other."""
+        if shape.own or not shape.value or type(raw[shape.value]) is not str:
+            return None
+        titles, descriptions, external_ids = self._lookups
+        try:
+            title = titles(raw[shape.title] if shape.title else None, _UNREAD)
+            description = descriptions(raw[shape.description] if shape.description else None, _UNREAD)
+            external_id = external_ids(raw[shape.external_id] if shape.external_id else None, _UNREAD)
+            others = shape.others(raw)
+            known = shape.known.get(others)
+        except TypeError:  # a list or an object is among them
+            return None
+        if known is None or title is _UNREAD or description is _UNREAD or external_id is _UNREAD:
+            return None
+        for place, kind in known.numbers:
+            if type(others[place]) is not kind:
+                return None
+        return known.plan, title, description, external_id
+
+    def _build_anew(self, shape: Shape, raw: Mapping[str, Any]) -> Built:
+        """An item of which more is new than its value."""
         for spelling in shape.own:
             if too_deep(raw[spelling], NESTING_MAX):
                 raise Rejected("too_deep", f"{shorten(spelling)} is nested more than {NESTING_MAX} levels deep.")
@@ -152,13 +162,16 @@ class Builder:
         external_id = self._text("externalId", raw[shape.external_id] if shape.external_id else None)
 
         rest = tuple([raw[spelling] for spelling, _ in shape.rest])
-        key = _key(rest)
+        key = key_of(rest)
         plan = shape.plans.get(key) if key is not None else None
         if plan is None:
             plan = self._plan(shape, raw)
             if key is not None and self._plans < _PLANS_MAX:
                 self._plans += 1
                 shape.plans[key] = plan
+                if list not in map(type, rest):
+                    numbers = tuple((n, type(one)) for n, one in enumerate(rest) if not isinstance(one, str | None))
+                    shape.known.setdefault(rest, Known(plan, numbers))
         kind = plan.kind or self._infer(written)
         result = normalise(kind, written, self._settings.value_max)
         if isinstance(result, Problem):
@@ -170,15 +183,18 @@ class Builder:
         if isinstance(template, Problem):
             return Built(None, template)
         action, before, after, notes = template
-        return Built(
-            _make(value, kind, action, title, description, *before, external_id, *after),
-            None,
-            plan.notes + changed + notes,
-            plan.override,
-        )
+        made = _make(value, kind, action, title, description, *before, external_id, *after)
+        return Built(made, None, plan.notes + changed + notes, plan.override)
 
-    def _shape(self, raw: Mapping[str, Any], place: str) -> _Shape:
+    def _shape(self, raw: Mapping[str, Any], place: str) -> Shape:
         """The shape of `raw`; rejects names that are unknown, not permitted or given twice."""
+        names = tuple(raw)
+        usual = usual_fields(names) if len(names) <= len(FIELDS) and len("".join(names)) <= _NAMES_MAX else None
+        if usual is not None:
+            shape = Shape(*usual[0], usual[1], (), (), {}, usual[2], {})
+            if len(self._shapes) < _SHAPES_MAX and not place:
+                self._shapes[names] = shape
+            return shape
         found: dict[str, str] = {}
         own: list[str] = []
         ignored: list[str] = []
@@ -195,14 +211,15 @@ class Builder:
             else:
                 found[name] = key
         notes = ("ignored, since Defender sets it itself: " + ", ".join(ignored),) if ignored else ()
-        singles = [found.pop(name, "") for name in _SINGLE]
+        singles = [found.pop(name, "") for name in SINGLE]
         rest = tuple((spelling, name) for name, spelling in found.items())
-        shape = _Shape(singles[0], singles[1], singles[2], singles[3], rest, tuple(own), notes, {})
+        taken = taking(rest)
+        shape = Shape(singles[0], singles[1], singles[2], singles[3], rest, tuple(own), notes, {}, taken, {})
         if len(self._shapes) < _SHAPES_MAX and not place:
             self._shapes[tuple(raw)] = shape
         return shape
 
-    def _given(self, shape: _Shape, raw: Mapping[str, Any], notes: list[str]) -> dict[str, Any]:
+    def _given(self, shape: Shape, raw: Mapping[str, Any], notes: list[str]) -> dict[str, Any]:
         """The fields that are not single by the API's names, without what is null."""
         found = {}
         for spelling, name in shape.rest:
@@ -212,14 +229,14 @@ class Builder:
                 notes.append("expirationTime null counts as not given; write `never` to ask for no expiration")
         return found
 
-    def _plan(self, shape: _Shape, raw: Mapping[str, Any]) -> _Plan:
+    def _plan(self, shape: Shape, raw: Mapping[str, Any]) -> Plan:
         notes = [*self._default_notes, *shape.notes]
-        fields = {name: value for name, value in self._defaults.items() if name not in _SINGLE}
+        fields = {name: value for name, value in self._defaults.items() if name not in SINGLE}
         fields |= self._given(shape, raw, notes)
         named = fields.pop("indicatorType", None)
         reason = fields.pop(OVERRIDE, None)
         override = "" if reason is None else parse.override(OVERRIDE, reason)
-        return _Plan(None if named is None else _kind(named), fields, tuple(notes), override, {})
+        return Plan(None if named is None else _kind(named), fields, tuple(notes), override, {})
 
     def _text(self, name: str, value: Any) -> str | None:
         """The text of a single field, or what stands for it when it is absent."""
@@ -279,13 +296,13 @@ class Builder:
             )
         return kind
 
-    def _template(self, kind: IndicatorType, fields: dict[str, Any]) -> _Template | Problem:
+    def _template(self, kind: IndicatorType, fields: dict[str, Any]) -> Template | Problem:
         try:
             return self._combine(kind, fields)
         except Rejected as rejected:
             return rejected.problem
 
-    def _combine(self, kind: IndicatorType, fields: dict[str, Any]) -> _Template:
+    def _combine(self, kind: IndicatorType, fields: dict[str, Any]) -> Template:
         settings = self._settings
         context = Context(settings, self._now, [])
         parsed: dict[str, Any] = {}
@@ -326,12 +343,13 @@ class Builder:
         )
         values = [getattr(whole, name) for name in _ATTRIBUTES]
         notes = (*context.notes, *resolution.notes)
-        return _Template(whole.action, tuple(values[5:_EXTERNAL_ID]), tuple(values[_EXTERNAL_ID + 1 :]), notes)
+        return Template(whole.action, tuple(values[5:_EXTERNAL_ID]), tuple(values[_EXTERNAL_ID + 1 :]), notes)
 
 
 _ATTRIBUTES = [field.name for field in dataclasses.fields(Indicator)]
 _EXTERNAL_ID = _ATTRIBUTES.index("external_id")
 _make = constructor(Indicator)
+_built: Callable[[type[Built], tuple[Any, ...]], Built] = tuple.__new__
 
 
 def _kind(named: Any) -> IndicatorType:
@@ -347,39 +365,7 @@ def _short_action(name: str) -> str:
     return name if len(name) <= 64 else name[:64] + "..."
 
 
-def _key(values: tuple[Any, ...]) -> object | None:
-    """What tells a combination of JSON values from every other, None when that costs more than it saves.
-
-    The types are part of it, since true equals 1. Lists of text stand in it as tuples, which JSON does not have.
-    """
-    types = tuple(map(type, values))
-    if list in types or dict in types:
-        frozen: list[object] = []
-        for value in values:
-            if type(value) is dict or (type(value) is list and not all(type(entry) is str for entry in value)):
-                return None
-            frozen.append(tuple(value) if type(value) is list else value)
-        values = tuple(frozen)
-    return values, types
-
-
 def _default_description(incident: str, settings: Settings) -> str:
     plain = "Published by Defender Indicator Relay"
     full = f"Incident {incident}: published by Defender Indicator Relay"
     return full if incident and len(full) <= settings.description_max and full.isprintable() else plain
-
-
-def too_deep(value: object, levels: int) -> bool:
-    """Whether lists and objects in `value` lie more than `levels` deep; not recursive."""
-    layer = [value]
-    for _ in range(levels + 1):
-        inner: list[object] = []
-        for entry in layer:
-            if isinstance(entry, dict):
-                inner.extend(entry.values())
-            elif isinstance(entry, list):
-                inner.extend(entry)
-        if not inner:
-            return False
-        layer = inner
-    return any(isinstance(entry, dict | list) for entry in layer)

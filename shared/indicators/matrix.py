@@ -61,6 +61,7 @@ class Resolution:
     notes: tuple[str, ...] = ()
 
 
+@lru_cache(maxsize=8)
 def parse_convert(setting: str) -> frozenset[Action]:
     """The actions named by the setting `certificate_convert`; a name that is not one of the three is left out."""
     found = (_NAMES.get(_plain(piece)) for piece in setting.split(","))

@@ -115,8 +115,9 @@ def _each_name_once(plain: str, value: Any) -> bool:
     text is followed by `":`, and a repeated one is missing from the decoded objects: equal numbers mean no repetition.
     Equal numbers of braces mean that no object was left out of the count. Text that looks like either only adds doubt.
     """
-    if " :" in plain or "\n:" in plain or "\t:" in plain or "\r:" in plain:
-        return False
+    for blank in " \n\t\r":
+        if blank in plain and f"{blank}:" in plain:  # one character is found ten times faster than two
+            return False
     objects = [value] if isinstance(value, dict) else [entry for entry in value if isinstance(entry, dict)]
     if isinstance(value, dict):
         for inner in value.values():

@@ -15,10 +15,11 @@ from typing import Any
 from shared import guard
 from shared.errors import UnreadableError
 from shared.indicators.fast import constructor
-from shared.indicators.fields import NESTING_MAX, Builder, too_deep
+from shared.indicators.fields import NESTING_MAX, Builder
 from shared.indicators.model import Indicator
 from shared.indicators.names import NOT_PERMITTED
 from shared.indicators.problem import Problem, json_type, shorten
+from shared.indicators.shapes import too_deep
 from shared.intake.contract import Item, Message, Privilege
 from shared.intake.detect import Repeated
 from shared.settings import Settings
