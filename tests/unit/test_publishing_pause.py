@@ -344,8 +344,14 @@ def test_resuming_leaves_what_waits_because_a_call_failed_and_spreads_the_rest()
         waiting = [part for part in await worker.parts.all_open() if not part.failed]
         assert sum(part.items for part in waiting) == 45 * 400
         now = worker.stores.clock.now()
-        await pauses.resume("go", "key")
+        points = sum(part.points for part in waiting)
+
+        async def slow(_when: str, _what: str) -> None:
+            await asyncio.sleep(0.001)
+
+        _, told = await rig.worker(gate=slow).pauses.resume("go", "key")
         opened = await worker.parts.all_open()
+        assert told == sum(part.points for part in opened if not part.failed) - points > 20
         assert next(part for part in opened if part.id == failed.id) == failed
         due = sorted(part.due - now for part in opened if not part.failed)
         assert sum(one < 5.0 for one in due) <= 26 and due[0] < 1.0, due
