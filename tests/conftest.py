@@ -26,6 +26,19 @@ _STEERING = (
 )
 
 
+def pytest_sessionfinish(session: pytest.Session) -> None:
+    """A process that runs a part of the tests hands on what they have covered."""
+    handed_on = getattr(session.config, "workeroutput", None)
+    if handed_on is not None:
+        handed_on["covered"] = summary.packed()
+
+
+@pytest.hookimpl(optionalhook=True)
+def pytest_testnodedown(node: Any, error: object) -> None:
+    """Takes it."""
+    summary.add(getattr(node, "workeroutput", {}).get("covered"))
+
+
 def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
     """What the long tests have covered, in a line each."""
     for line in summary.lines():

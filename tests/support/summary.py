@@ -3,9 +3,22 @@
 from __future__ import annotations
 
 from collections import Counter
+from typing import Any
 
 CRASHES: Counter[str] = Counter()  # "found", "taken", "passed": points of the crash scenarios
 LINES: list[str] = []  # anything else
+
+
+def packed() -> dict[str, Any]:
+    """What this process has covered."""
+    return {"crashes": dict(CRASHES), "lines": list(LINES)}
+
+
+def add(other: dict[str, Any] | None) -> None:
+    """Count what another process has covered."""
+    if other:
+        CRASHES.update(other["crashes"])
+        LINES.extend(other["lines"])
 
 
 def lines() -> list[str]:

@@ -45,6 +45,7 @@ def test_a_bomb_costs_no_more_than_its_bound() -> None:
 @pytest.mark.parametrize(
     "body",
     [b"\x1f\x8b", b"\x1f\x8bnothing", gzip.compress(b"whole" * 50)[:-9], gzip.compress(b"x") + b"tail"],
+    ids=["short", "nothing", "broken off", "tail"],
 )
 def test_what_is_not_gzip_is_said(body: bytes) -> None:
     with pytest.raises(UnreadableError):
