@@ -5,10 +5,9 @@ from __future__ import annotations
 import asyncio
 import dataclasses
 import json
-import zlib
 from collections.abc import Collection
 
-from shared.ledger import intents
+from shared.ledger import intents, packing
 from shared.ledger.parts import CONTAINER, Part, PartItem, Parts
 from shared.storage.protocols import Blobs, Tables
 
@@ -46,7 +45,7 @@ async def waiting(tables: Tables, blobs: Blobs, parts: Parts, keys: Collection[t
 
 def _items(data: bytes, keys: Collection[tuple[str, str]]) -> list[PartItem]:
     """The items of these keys in a part's blob. Most parts have none, and are not decoded to know."""
-    plain = zlib.decompress(data)
+    plain = packing.text_of(data)
     if not any(json.dumps(value, ensure_ascii=False).encode() in plain for _, value in keys):
         return []
     return [item for item in Part.decode(data).items if item.key in keys and not item.reassert]
