@@ -58,9 +58,39 @@ DEPENDENCIES = {
 # What is seen of it at most, from nothing to a sender who has to send again (with the same Idempotency-Key).
 WORDS = ("unseen", "deferred", "redelivered", "asked again")
 
-_COLUMNS = tuple(FAULTS)
-_WORST = {dependency: dict.fromkeys(FAULTS, "asked again") for dependency in DEPENDENCIES}
-TABLE: dict[str, dict[str, str]] = _WORST
+_DOOR = "asked again"  # the request over HTTP needs it
+_WORK = "redelivered"  # only the work on a message needs it
+_CALL = "deferred"  # a call to Defender needs it
+_MOST = {
+    **dict.fromkeys(("entra", "vault", "defender-list", "defender-delete"), _CALL),
+    # A part that was put off because nothing could be sent, or that meets a second kind of trouble, may come again.
+    **dict.fromkeys(("identity", "defender-import"), _WORK),
+    "queue": "unseen",  # what could not be pointed to is found by the sweep
+    **dict.fromkeys(("table-submissions", "table-open", "table-index", "table-idempotency"), _DOOR),
+    **dict.fromkeys(("table-intents", "table-permits", "table-deadletters", "table-suspects"), _WORK),
+    **dict.fromkeys(("blob-parts", "blob-answers"), _DOOR),
+    "blob-deadletters": _WORK,
+}
+# Nobody sees a wrong clock; nor a table service that says when to come again, since the SDK does.
+_CLOCKS = dict.fromkeys(("clock_ahead", "clock_behind"), "unseen")
+_WAITED = {"429_header": "unseen"}
+# The blobs' SDK repeats whatever broke on the way, and so does the tables' SDK for what is no insert.
+_REPEATED = dict.fromkeys(("slow", "reset", "reset_mid_body", "half", "lost"), "unseen")
+
+
+def _row(name: str) -> dict[str, str]:
+    found = dict.fromkeys(FAULTS, _MOST[name]) | _CLOCKS
+    kind = DEPENDENCIES[name].kind
+    if kind == "table":
+        found |= _WAITED
+    if kind == "blob":
+        found |= _REPEATED
+    if name == "table-suspects":  # its message sinks a call
+        found |= dict.fromkeys(("429_header", *_CLOCKS), "deferred")
+    return found
+
+
+TABLE: dict[str, dict[str, str]] = {name: _row(name) for name in DEPENDENCIES}
 
 
 def as_markdown() -> str:

@@ -185,7 +185,7 @@ async def test_cell(
         trouble.begin()  # a clock that is off was so before: one that jumps back is another trouble
     signs_in = dependency in SIGN_IN
     identity = None if signs_in else signed_in
-    desk = Desk(proxy, back, tenant, identity=identity, queue_offset=trouble.queue_offset)
+    desk = Desk(proxy, back, tenant, identity=identity, queue_offset=trouble.queue_offset, impatient=fault == "slow")
     try:
         # Accepted before, and to be changed to another action under trouble: that takes lists and deletions. A worker
         # that is to sign in under trouble has not done anything before.
