@@ -58,7 +58,8 @@ def test_each_rule(ready: int, oldest: float, permits: list[float], expected: fl
     ("workers", "rate", "messages", "most_calls", "p50", "p95"),
     [
         (1, 600.0, 6_000, 16, 2.0, 3.5),
-        (3, 600.0, 6_000, 22, 6.0, 8.0),
+        # What is left in the end is a call for each worker that is not full, and these keep the pace: 3 x 3.15 s.
+        (3, 600.0, 6_000, 22, 6.0, 9.5),
         (1, 10.0, 1_200, 46, 2.2, 3.6),
         (1, 10.0, 1, 1, 0.5, 0.5),
     ],
