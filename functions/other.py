@@ -14,7 +14,8 @@ bp = func.Blueprint()
 _METHODS = ["GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS"]
 
 
-@bp.function_name("Other")
+# Named so that it is the last: the host tries functions in the order of their names, not of their routes' precedence.
+@bp.function_name("ZNoSuchRoute")
 @bp.route(route="{*path}", methods=_METHODS, auth_level=func.AuthLevel.ANONYMOUS)
 async def other(req: func.HttpRequest) -> func.HttpResponse:
     """404 for an unknown path, 405 with Allow for a method that its route lacks, and the answer to OPTIONS."""

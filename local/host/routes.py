@@ -1,4 +1,8 @@
-"""Route templates of HTTP functions: {x}, {x?}, {x:int}, {*rest}, with ASP.NET routing's matching and precedence."""
+"""Route templates of HTTP functions: {x}, {x?}, {x:int}, {*rest}, with ASP.NET routing's matching.
+
+But not its precedence: the host tries the functions by their names, alphabetically, whatever their templates (reported
+in its issues 3153 and 9876). A catch-all with an early name swallows the routes of all later ones.
+"""
 
 from __future__ import annotations
 
@@ -84,13 +88,6 @@ class _Segment:
         constraints = tuple(_constraint(piece) for piece in match[3].split(":")[1:])
         return cls(None, match[2], bool(match[4]), bool(match[1]), constraints)
 
-    @property
-    def rank(self) -> int:
-        """Literals first, then constrained parameters, parameters, catch-alls."""
-        if self.literal is not None:
-            return 0
-        return 3 if self.catch_all else 1 if self.tests else 2
-
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class Route:
@@ -135,8 +132,7 @@ class Router:
     """Finds the function for a request."""
 
     def __init__(self, functions: Iterable[Function], prefix: str) -> None:
-        routes = (Route.of(function) for function in functions)
-        self._routes = sorted(routes, key=lambda route: [segment.rank for segment in route.segments])
+        self._routes = [Route.of(function) for function in sorted(functions, key=lambda one: one.name.lower())]
         self._prefix = [piece.lower() for piece in prefix.split("/") if piece]
 
     def find(self, method: str, raw_path: str) -> tuple[Route, dict[str, str]] | None:

@@ -55,7 +55,7 @@ def test_every_function_is_there_with_its_trigger(loaded: Any) -> None:
     assert {name: trigger["type"] for name, trigger in triggers.items()} == {
         "Publish": "queueTrigger",
         **{entry.function: "httpTrigger" for entry in TABLE},
-        "Other": "httpTrigger",
+        "ZNoSuchRoute": "httpTrigger",
         "Sweep": "timerTrigger",
         "Poison": "timerTrigger",
         "Heartbeat": "timerTrigger",
@@ -63,6 +63,22 @@ def test_every_function_is_there_with_its_trigger(loaded: Any) -> None:
     }
     assert triggers["Publish"]["queueName"] == "indicators"
     assert triggers["Publish"]["connection"] == "RelayStorage"
+
+
+def test_what_takes_every_route_is_the_last_by_name(loaded: Any) -> None:
+    """The host tries functions by name, so one with a catch-all route would swallow those with later names."""
+    functions, _, _ = loaded
+    doors = {name: b["route"] for name, bindings in functions.items() for b in bindings if b["type"] == "httpTrigger"}
+    assert doors["ZNoSuchRoute"] == "{*path}" and max(doors, key=str.lower) == "ZNoSuchRoute"
+    # No other two overlap: of routes with equal methods and lengths, one segment at least is fixed in both and differs.
+    entries = [entry for entry in TABLE]
+    for one in entries:
+        for other in entries:
+            ours, theirs = one.path.split("/"), other.path.split("/")
+            if one is other or one.method != other.method or len(ours) != len(theirs):
+                continue
+            fixed = [(a, b) for a, b in zip(ours, theirs, strict=True) if "{" not in a + b]
+            assert any(a != b for a, b in fixed), f"{one.path} and {other.path}"
 
 
 def test_operations_need_the_admin_key_and_the_rest_a_function_key(loaded: Any) -> None:
@@ -73,7 +89,7 @@ def test_operations_need_the_admin_key_and_the_rest_a_function_key(loaded: Any) 
         for binding in bindings
         if binding["type"] == "httpTrigger"
     }
-    assert levels.pop("Other") == "anonymous"
+    assert levels.pop("ZNoSuchRoute") == "anonymous"
     admin = {name for name, level in levels.items() if level == "admin"}
     assert admin >= {"ReplayDeadLetter"}
     assert {levels[name] for name in levels.keys() - admin} == {"function"}

@@ -87,11 +87,11 @@ def function(name: str, route: str, *methods: str) -> Function:
 @pytest.mark.parametrize(
     ("method", "path", "expected"),
     [
-        ("GET", "/api/a/b", ("Literal", {})),
-        ("GET", "/api/a/7", ("Number", {"n": "7"})),
-        ("GET", "/api/a/x", ("Any", {"x": "x"})),
-        ("GET", "/api/a/x/y/z", ("Rest", {"rest": "x/y/z"})),
-        ("GET", "/api/a/", ("Rest", {"rest": ""})),
+        ("GET", "/api/a/b", ("B_Literal", {})),
+        ("GET", "/api/a/7", ("C_Number", {"n": "7"})),
+        ("GET", "/api/a/x", ("D_Any", {"x": "x"})),
+        ("GET", "/api/a/x/y/z", ("E_Rest", {"rest": "x/y/z"})),
+        ("GET", "/api/a/", ("E_Rest", {"rest": ""})),
         ("GET", "/api/opt", ("Optional", {})),
         ("GET", "/api/opt/1", ("Optional", {"x": "1"})),
         ("GET", "/api/opt/1/2", None),
@@ -103,10 +103,10 @@ def function(name: str, route: str, *methods: str) -> Function:
 def test_routing(method: str, path: str, expected: tuple[str, dict[str, str]] | None) -> None:
     router = Router(
         [
-            function("Rest", "a/{*rest}", "get"),
-            function("Any", "a/{x}", "get"),
-            function("Number", "a/{n:int}", "get"),
-            function("Literal", "A/B", "get"),
+            function("E_Rest", "a/{*rest}", "get"),
+            function("D_Any", "a/{x}", "get"),
+            function("C_Number", "a/{n:int}", "get"),
+            function("B_Literal", "A/B", "get"),
             function("Optional", "opt/{x?}", "get"),
             function("All", "all"),
         ],
@@ -114,6 +114,13 @@ def test_routing(method: str, path: str, expected: tuple[str, dict[str, str]] | 
     )
     found = router.find(method, path)
     assert (None if found is None else (found[0].function.name, found[1])) == expected
+
+
+def test_names_decide_and_not_templates() -> None:
+    """As the host does: a catch-all whose name comes first takes what is meant for the literal."""
+    router = Router([function("B", "a/b", "get"), function("A", "{*rest}", "get")], "api")
+    found = router.find("GET", "/api/a/b")
+    assert found is not None and found[0].function.name == "A"
 
 
 def test_a_route_it_cannot_serve_is_refused() -> None:

@@ -30,6 +30,7 @@ async def Echo(req: func.HttpRequest) -> func.HttpResponse:
     return func.HttpResponse(json.dumps(answer), mimetype="application/json", headers={"X-Sample": "yes"})
 
 
+@app.function_name("Early")
 @app.route(route="echo/fixed", methods=["GET"], auth_level=func.AuthLevel.ANONYMOUS)
 def Fixed(req: func.HttpRequest) -> func.HttpResponse:
     return func.HttpResponse("fixed", status_code=201)
