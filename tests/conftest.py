@@ -12,7 +12,7 @@ import pytest
 
 from local.azurite import Azurite
 from local.stack import Stack, StackOptions
-from tests.support import summary
+from tests.support import share, summary
 
 _STEERING = (
     "RELAY_",
@@ -24,6 +24,24 @@ _STEERING = (
     "MSI_",
     "APPLICATIONINSIGHTS_",
 )
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    """Before the processes that run parts of the tests are started."""
+    share.begin()
+
+
+def pytest_report_header(config: pytest.Config) -> str:
+    """What chooses the share of a run, also of one that is broken off."""
+    return f"{share.SEED}={share.seed()} (docs/tests.md)"
+
+
+@pytest.hookimpl(trylast=True)
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    """Where several processes share the tests by files: those with slow ones first, so that none comes last."""
+    if config.getoption("dist", "no") != "no" or hasattr(config, "workerinput"):
+        slow = {item.path for item in items if item.get_closest_marker("slow")}
+        items.sort(key=lambda item: item.path not in slow)
 
 
 def pytest_sessionfinish(session: pytest.Session) -> None:

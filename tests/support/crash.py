@@ -9,9 +9,8 @@ from __future__ import annotations
 
 import asyncio
 import dataclasses
-import os
 from collections import Counter
-from collections.abc import Awaitable, Callable, Iterator
+from collections.abc import Awaitable, Callable, Iterator, Sequence
 from typing import Any, Literal
 
 import pytest
@@ -20,9 +19,9 @@ from shared.errors import StorageError, UnavailableError
 from shared.ledger.intents import Head
 from shared.ledger.parts import CONTAINER, Part
 from shared.ledger.submissions import Header, Submission
+from shared.publishing import settle, submit
 from shared.settings import Settings
-from tests.support import virtual
-from tests.support.explore import EXHAUSTIVE
+from tests.support import share, virtual
 from tests.support.memory import Killed
 from tests.support.rig import Host, Rig
 from tests.support.summary import CRASHES
@@ -30,7 +29,8 @@ from tests.support.summary import CRASHES
 Fault = Literal["none", "kill", "fail"]
 _HORIZON = 60_000.0  # seconds of virtual time within which everything must be at rest
 _TIMERS = 60.0
-_LONG = 45
+_LONG = 45  # points: of a scenario with no more all are taken
+_ONE_IN = 5  # odd, so that it takes of both kinds of faults in turn
 _AT_DEFENDER = frozenset({"import", "list", "delete"})
 
 
@@ -196,6 +196,33 @@ class Scenario:
     after: Callable[[World], None] | None = None
 
 
+def each_way(scenarios: Sequence[Scenario]) -> pytest.MarkDecorator:
+    """A test's `scenario` and `fault`: each with each."""
+    cases = [(scenario, fault) for fault in ("kill", "fail") for scenario in scenarios]
+    return pytest.mark.parametrize(
+        ("scenario", "fault"), cases, ids=[f"{fault}-{scenario.name}" for scenario, fault in cases]
+    )
+
+
+def small_parts(monkeypatch: pytest.MonkeyPatch, of_a_request: int) -> None:
+    """Few items make a stored part."""
+    monkeypatch.setattr(submit, "PART_SIZE", of_a_request)
+    monkeypatch.setattr(settle, "PART_SIZE", 100)
+
+
+async def quietly(world: World, seconds: float = 5.0) -> None:
+    """Time passes with a worker that nothing happens to."""
+    await Host(world.rig, world.rig.worker()).drain(seconds)
+
+
+async def drain(world: World) -> None:
+    """The first worker works until the queue is empty, or for a quarter of an hour."""
+    loop = asyncio.get_running_loop()
+    until = loop.time() + 900.0
+    while world.busy([world.first]) and not world.first.dead and loop.time() < until:
+        await world.first.serve(loop.time() + 5.0, poll=1.0)
+
+
 def _unless_killed(loop: asyncio.AbstractEventLoop, context: dict[str, Any]) -> None:
     if not isinstance(context.get("exception"), Killed):
         loop.default_exception_handler(context)
@@ -229,14 +256,17 @@ def every_point(scenario: Scenario, fault: Fault) -> Counter[str]:
     """Run the scenario once for each of its points; what was hit, by name.
 
     The moment after something was read is left out: it is the moment before the next operation. Of a long scenario
-    every second point is taken, others for each kind of fault, unless TEST_EXHAUSTIVE is set.
+    one case (a point and a fault) in _ONE_IN is taken, each day another one, and each operation's points at least once;
+    all of them with TEST_EXHAUSTIVE.
     """
     hit: Counter[str] = Counter()
     log = points_of(scenario)
     points = [n for n, where in enumerate(log, 1) if not where.startswith(("after get", "after query", "after read"))]
     CRASHES["found"] += len(points)
-    if len(points) > _LONG and not os.environ.get(EXHAUSTIVE):
-        points = points[int(fault == "fail") :: 2]
+    if len(points) > _LONG and not share.exhaustive():
+        cases = [(point, each) for point in points for each in ("kill", "fail")]
+        taken = share.chosen([log[point - 1] for point, _ in cases], _ONE_IN)
+        points = [cases[n][0] for n in taken if cases[n][1] == fault]
     for point in points:
         where = log[point - 1]
         CRASHES["taken"] += 1

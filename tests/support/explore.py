@@ -9,14 +9,14 @@ from __future__ import annotations
 
 import asyncio
 import hashlib
-import os
 import random
 from collections.abc import Awaitable, Callable
 from typing import Any
 
-from tests.support import virtual
+from tests.support import share, virtual
 from tests.support.memory import Killed
 from tests.support.rig import Rig
+from tests.support.summary import INTERLEAVINGS
 
 # What a worker does from its start; told its own gate, and which start this is (0 the first).
 Body = Callable[[Rig, Any, int], Awaitable[None]]
@@ -122,22 +122,20 @@ class _Run:
                 turn.set_result(None)
 
 
-EXHAUSTIVE = "TEST_EXHAUSTIVE"
-
-
 def explore(
-    bodies: list[Body], check: Callable[[Rig], Awaitable[None]], *, crashes: int, most: int = 3000, seed: int = 1
+    bodies: list[Body], check: Callable[[Rig], Awaitable[None]], *, crashes: int, most: int = 3000
 ) -> tuple[int, bool]:
     """Run every interleaving, `check` at the end of each; how many runs it took, and whether that was all.
 
-    Beyond `most` runs the rest is left out, unless TEST_EXHAUSTIVE is set; what is run is then chosen by `seed`.
+    Beyond `most` runs the rest is left out, unless TEST_EXHAUSTIVE is set: each day another random part (TEST_SEED).
     """
     seen: set[bytes] = set()
     todo: list[list[int]] = [[]]
-    rnd = random.Random(seed)
+    rnd = random.Random(share.seed())
     runs = 0
     while todo:
-        if runs >= most and not os.environ.get(EXHAUSTIVE):
+        if runs >= most and not share.exhaustive():
+            INTERLEAVINGS["random"] += runs
             return runs, False
         prefix = todo.pop(rnd.randrange(len(todo)))
 
@@ -159,6 +157,7 @@ def explore(
 
         run = virtual.run(main())
         runs += 1
+        INTERLEAVINGS["taken"] += 1
         for position in range(len(prefix), len(run.taken)):
             for other in range(1, run.widths[position]):
                 todo.append([*run.taken[:position], other])

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import os
 import random
 
 import pytest
@@ -11,11 +10,12 @@ import pytest
 from shared.errors import KeyBusyError, KeyReuseError, StorageError
 from shared.ledger.idempotency import TABLE
 from shared.publishing.submit import Taken
-from tests.support import virtual
-from tests.support.explore import EXHAUSTIVE
+from tests.support import share, virtual
+from tests.support.gates import DiesAt
+from tests.support.items import value
+from tests.support.keyed import ALL_DONE, BODY, KEY, finished, headers, record, send, small_parts
 from tests.support.memory import Killed
 from tests.support.rig import Host, Rig
-from tests.unit.test_idempotency_keys import BODY, KEY, finished, headers, record, send, small_parts, value
 
 __all__ = ["small_parts"]
 
@@ -25,7 +25,7 @@ async def at_rest(rig: Rig, name: str) -> None:
     for _ in range(3):
         await asyncio.sleep(1000.0)
         await rig.worker().sweeper.overdue()
-        assert await finished(rig, name) == {"submitted": 4, "accepted": 3, "rejected": 1}
+        assert await finished(rig, name) == ALL_DONE
     assert [row.rk for row in headers(rig)] == [f"{name}|h"]
     assert not rig.service.all_rows("open") and not rig.service.messages
     assert sorted(key[1] for key in rig.tenant.held) == [value(n) for n in range(3)]
@@ -38,16 +38,8 @@ def test_a_crash_at_every_point_then_sent_thrice_more() -> None:
     async def main() -> None:
         for point in range(1, 80):
             rig = Rig()
-            left = point
-
-            async def gate(when: str, what: str) -> None:
-                nonlocal left
-                left -= 1
-                if left <= 0:
-                    raise Killed
-
             try:
-                await send(rig.worker(gate=gate))
+                await send(rig.worker(gate=DiesAt(point)))
             except Killed:
                 pass
             else:
@@ -115,7 +107,7 @@ def test_twice_at_once_wherever_the_first_stands() -> None:
         return points[0] <= 0, points[1] <= 0
 
     async def main() -> None:
-        step = 1 if os.environ.get(EXHAUSTIVE) else 3
+        step = 1 if share.exhaustive() else 3
         for p in range(1, 100, step):
             hit = False
             for q in range(1, 100, step):
@@ -130,7 +122,7 @@ def test_twice_at_once_wherever_the_first_stands() -> None:
     virtual.run(main())
 
 
-@pytest.mark.parametrize("seed", range(1000 if os.environ.get(EXHAUSTIVE) else 60))
+@pytest.mark.parametrize("seed", range(1000 if share.exhaustive() else 60))
 def test_a_crowd_with_pauses_deaths_and_failures_makes_one_submission(seed: int) -> None:
     async def main() -> None:
         rnd = random.Random(seed)

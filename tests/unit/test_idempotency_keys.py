@@ -10,64 +10,21 @@ import pytest
 
 from shared.errors import (
     IntakeError,
-    KeyBusyError,
     KeyFormError,
     KeyReuseError,
-    StorageError,
     TooLargeError,
     UnreadableError,
 )
-from shared.ledger.idempotency import TABLE, Record, parse_key, row_name
+from shared.ledger.idempotency import TABLE, parse_key, row_name
 from shared.ledger.verdicts import CONTAINER, Verdict, decode, encode
-from shared.publishing import submit
 from shared.publishing.submit import Taken
-from shared.relay import Publishing
 from shared.settings import Settings
-from shared.storage.protocols import Row
 from tests.support import virtual
-from tests.support.memory import Killed
-from tests.support.rig import Host, Rig
+from tests.support.items import value
+from tests.support.keyed import ALL_DONE, BODY, KEY, body, finished, headers, record, send, small_parts
+from tests.support.rig import Rig
 
-PRIVATE = "10.0.0.1"  # refused by the guards
-KEY = "a-key"
-
-
-def value(n: int) -> str:
-    return f"h{n}.evil-domain.com"
-
-
-def body(*numbers: int, title: str = "t") -> bytes:
-    good = [{"indicatorValue": value(n), "action": "Block", "title": title} for n in numbers]
-    return json.dumps({"incident": 7, "indicators": [*good, {"indicatorValue": PRIVATE, "action": "Block"}]}).encode()
-
-
-BODY = body(0, 1, 2)
-
-
-async def send(worker: Publishing, data: bytes = BODY, key: str = KEY, caller: str = "key") -> Taken:
-    return await worker.submitting.submit(data, caller=caller, caller_name="Somebody", key=key)
-
-
-def headers(rig: Rig) -> list[Row]:
-    return [row for row in rig.service.all_rows("submissions") if row.rk.endswith("|h")]
-
-
-def record(rig: Rig) -> Record:
-    [row] = rig.service.all_rows(TABLE)
-    return Record.from_row(row)
-
-
-@pytest.fixture(autouse=True)
-def small_parts(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(submit, "PART_SIZE", 2)
-
-
-async def finished(rig: Rig, name: str) -> dict[str, int]:
-    await Host(rig, rig.worker()).drain()
-    return {state: n for state, n in (await rig.read(name)).fold.counts().items() if n}
-
-
-# The rules
+__all__ = ["small_parts"]
 
 
 def test_the_same_request_gets_the_original_answer() -> None:
@@ -81,7 +38,7 @@ def test_the_same_request_gets_the_original_answer() -> None:
         assert [made.reason for made in again.items] == ["", "", "", "private_address"]
         [header] = headers(rig)
         assert header.data["intent_at"] == at and header.data["caller_name"] == "Somebody"
-        assert await finished(rig, first.id) == {"submitted": 4, "accepted": 3, "rejected": 1}
+        assert await finished(rig, first.id) == ALL_DONE
         assert await send(rig.worker()) == again
         assert sorted(key[1] for key in rig.tenant.held) == [value(n) for n in range(3)]
         assert sum(n for _, n in rig.tenant.calls) == 3
@@ -241,186 +198,3 @@ def test_what_is_no_key_is_refused(header: str) -> None:
 def test_verdicts_are_kept_as_they_are() -> None:
     verdicts = (Verdict(0, "ä.com", "DomainName", "Block", notes=("x", "y")), Verdict(1, "b", reason="r", text="t"))
     assert decode(encode(verdicts)) == verdicts
-
-
-# Broken off
-
-
-def test_a_failure_of_ours_lets_the_next_one_begin_at_once() -> None:
-    async def main() -> None:
-        for point in range(1, 40):
-            rig = Rig()
-            left = point
-
-            async def gate(when: str, what: str) -> None:
-                nonlocal left
-                left -= 1
-                if not left:
-                    raise StorageError(f"{when} {what}")
-
-            try:
-                await send(rig.worker(gate=gate))
-            except StorageError:
-                before = asyncio.get_running_loop().time()
-                taken = await send(rig.worker())
-                assert asyncio.get_running_loop().time() - before < 0.1
-                assert await finished(rig, taken.id) == {"submitted": 4, "accepted": 3, "rejected": 1}
-                assert len(headers(rig)) == 1
-            if left > 0:
-                return
-        raise AssertionError("it never ends")
-
-    virtual.run(main())
-
-
-def test_what_is_left_unfinished_is_resumed_as_the_same_submission() -> None:
-    async def main() -> None:
-        rig = Rig()
-        dead = False
-
-        async def gate(when: str, what: str) -> None:
-            nonlocal dead
-            if dead or (when, what) == ("before", "transact submissions"):
-                dead = True
-                raise Killed
-
-        with pytest.raises(Killed):
-            await send(rig.worker(gate=gate))
-        begun = record(rig)
-        with pytest.raises(KeyBusyError) as caught:
-            await send(rig.worker())
-        assert begun.submission in str(caught.value) and 1 <= caught.value.retry_after <= 10
-        with pytest.raises(KeyReuseError):
-            await send(rig.worker(), body(1))
-        await asyncio.sleep(100.0)
-        taken = await send(rig.worker())
-        assert taken.id == begun.submission and not taken.repeated
-        [header] = headers(rig)
-        assert header.data["intent_at"] == begun.at == record(rig).at and record(rig).state == "done"
-        # What the dead one stored is dropped by the sweep, and run by nobody.
-        assert len(rig.service.all_rows("open")) == 4
-        assert await finished(rig, taken.id) == {"submitted": 4, "accepted": 3, "rejected": 1}
-        await asyncio.sleep(1000.0)
-        assert await rig.worker().sweeper.overdue() == 2
-        assert await finished(rig, taken.id) == {"submitted": 4, "accepted": 3, "rejected": 1}
-        assert not rig.service.all_rows("open")
-        assert sum(n for _, n in rig.tenant.calls) == 3
-        assert [name for name, _ in rig.tell.events].count("abandoned_part") == 2
-        assert [fields for name, fields in rig.tell.events if name == "resumed"] == [
-            {"submission": taken.id, "runs": 2}
-        ]
-
-    virtual.run(main())
-
-
-def test_the_header_being_there_nothing_is_stored_again_and_its_parts_are_pointed_to() -> None:
-    async def main() -> None:
-        rig = Rig()
-        dead = False
-
-        async def gate(when: str, what: str) -> None:
-            nonlocal dead
-            if dead or (when, what) == ("before", "send"):
-                dead = True
-                raise Killed
-
-        with pytest.raises(Killed):
-            await send(rig.worker(gate=gate))
-        assert not rig.service.messages and len(headers(rig)) == 1
-        early = await send(rig.worker())
-        assert early.repeated and not rig.service.messages and record(rig).state == "started"
-        await asyncio.sleep(121.0)
-        blobs = sorted(rig.service.blobs)
-        later = await send(rig.worker())
-        assert later == early and sorted(rig.service.blobs) == blobs and len(rig.service.messages) == 2
-        assert await send(rig.worker()) == early and len(rig.service.messages) == 2
-        assert await finished(rig, later.id) == {"submitted": 4, "accepted": 3, "rejected": 1}
-
-    virtual.run(main())
-
-
-def test_a_run_taken_for_dead_loses_or_wins_whole() -> None:
-    """The first stands still for three minutes at each of its points, and then goes on."""
-
-    async def main() -> None:
-        winners = set()
-        for point in range(1, 60):
-            rig = Rig()
-            left = point
-
-            async def gate(when: str, what: str) -> None:
-                nonlocal left
-                left -= 1
-                if not left:
-                    await asyncio.sleep(180.0)
-
-            # Settings differ between the two, so that their verdicts do.
-            slow = rig.worker(gate=gate)
-            rig.settings = Settings(title_max=2)
-            first = asyncio.get_running_loop().create_task(send(slow, body(0, 1, 2, title="title")))
-            await asyncio.sleep(130.0)
-            second = await send(rig.worker(), body(0, 1, 2, title="title"))
-            slowly = await first
-            assert slowly.id == second.id and slowly.items == second.items
-            assert len(headers(rig)) == 1
-            rejected = sum(bool(made.reason) for made in second.items)
-            winners.add(rejected)
-            counts = await finished(rig, second.id)
-            assert counts == {
-                k: n for k, n in {"submitted": 4, "accepted": 4 - rejected, "rejected": rejected}.items() if n
-            }
-            await asyncio.sleep(2000.0)
-            await rig.worker().sweeper.overdue()
-            assert await finished(rig, second.id) == counts
-            assert not rig.service.all_rows("open")
-            if left > 0:
-                assert winners == {1, 4}
-                return
-        raise AssertionError("it never ends")
-
-    virtual.run(main())
-
-
-def test_verdicts_that_need_several_transactions_are_of_one_run(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Rows that go before the header belong to nobody when another run's header wins."""
-    from shared.ledger import packing
-
-    monkeypatch.setattr(packing, "TRANSACTION_ROWS", 2)
-
-    async def main() -> None:
-        long = [{"indicatorValue": value(n), "action": "Block", "title": "title"} for n in range(5)]
-        data = json.dumps({"indicators": [*long, *(PRIVATE for _ in range(5))]}).encode()
-        seen = set()
-        for point in range(1, 60):
-            rig = Rig(Settings(title_max=2))
-            left = point
-
-            async def gate(when: str, what: str) -> None:
-                nonlocal left
-                left -= 1
-                if left <= 0:
-                    raise Killed
-
-            try:
-                await send(rig.worker(gate=gate), data)
-            except Killed:
-                pass
-            else:
-                assert seen == {(5, 5), (0, 10)}
-                return
-            rig.settings = Settings()
-            await asyncio.sleep(130.0)
-            taken = await send(rig.worker(), data)
-            rejected = sum(bool(made.reason) for made in taken.items)
-            await asyncio.sleep(2000.0)
-            await rig.worker().sweeper.overdue()
-            counts = await finished(rig, taken.id)
-            assert (counts.get("accepted", 0), counts["rejected"]) == (10 - rejected, rejected)
-            seen.add((10 - rejected, rejected))
-            told = await rig.read(taken.id)
-            assert {n for n, made in told.fold.fates.items() if made.reason} == {
-                made.ordinal for made in taken.items if made.reason
-            }
-        raise AssertionError("it never ends")
-
-    virtual.run(main())

@@ -12,38 +12,16 @@ from shared.errors import UnavailableError
 from shared.ledger import ids
 from shared.ledger.parts import PartItem
 from shared.ledger.submissions import Header
-from shared.publishing import settle, submit
+from shared.publishing import settle
 from shared.storage.protocols import Received
-from tests.support.crash import Fault, Scenario, World, every_point
+from tests.support.crash import Fault, Scenario, World, drain, each_way, every_point, quietly, small_parts
 from tests.support.fakes import indicator
+from tests.support.items import PRIVATE, message, value
 from tests.support.rig import Host
-
-PRIVATE = "10.0.0.1"  # refused by the guards
-
-
-def value(n: int) -> str:
-    return f"h{n}.evil-domain.com"
-
-
-def message(n: int, **fields: Any) -> dict[str, Any]:
-    return {"indicatorValue": value(n), "action": "Block", **fields}
 
 
 def hold(world: World, *numbers: int, action: str = "Block") -> None:
     world.held.update({value(n): [action] for n in numbers})
-
-
-async def quietly(world: World, seconds: float = 5.0) -> None:
-    """Time passes with a worker that nothing happens to."""
-    await Host(world.rig, world.rig.worker()).drain(seconds)
-
-
-async def drain(world: World) -> None:
-    """The first worker works until the queue is empty, or for a quarter of an hour."""
-    loop = asyncio.get_running_loop()
-    until = loop.time() + 900.0
-    while world.busy([world.first]) and not world.first.dead and loop.time() < until:
-        await world.first.serve(loop.time() + 5.0, poll=1.0)
 
 
 # What the first worker is given
@@ -297,14 +275,10 @@ SCENARIOS = [
 
 
 @pytest.fixture(autouse=True)
-def small_parts(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(submit, "PART_SIZE", 2)
-    monkeypatch.setattr(settle, "PART_SIZE", 100)
+def parts(monkeypatch: pytest.MonkeyPatch) -> None:
+    small_parts(monkeypatch, 2)
 
 
-@pytest.mark.parametrize("scenario", SCENARIOS, ids=lambda scenario: scenario.name)
-@pytest.mark.parametrize("fault", ["kill", "fail"])
+@each_way(SCENARIOS)
 def test_at_every_point(scenario: Scenario, fault: Fault) -> None:
-    hit = every_point(scenario, fault)
-    print(f"{scenario.name}: {sum(hit.values())} points")
-    assert len(hit) > 5
+    assert len(every_point(scenario, fault)) > 5

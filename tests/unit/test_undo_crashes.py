@@ -9,10 +9,9 @@ from typing import Any
 import pytest
 
 from shared.errors import UnavailableError
-from shared.publishing import settle, submit
-from tests.support.crash import Fault, Scenario, World, every_point
+from tests.support.crash import Fault, Scenario, World, drain, each_way, every_point, quietly, small_parts
 from tests.support.fakes import indicator
-from tests.unit.test_publishing_crashes import drain, message, quietly, value
+from tests.support.items import message, value
 
 
 async def submitted(world: World, *numbers: int, **counts: int) -> str:
@@ -96,14 +95,10 @@ SCENARIOS = [
 
 
 @pytest.fixture(autouse=True)
-def small_parts(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(submit, "PART_SIZE", 20)
-    monkeypatch.setattr(settle, "PART_SIZE", 100)
+def parts(monkeypatch: pytest.MonkeyPatch) -> None:
+    small_parts(monkeypatch, 20)
 
 
-@pytest.mark.parametrize("scenario", SCENARIOS, ids=lambda scenario: scenario.name)
-@pytest.mark.parametrize("fault", ["kill", "fail"])
+@each_way(SCENARIOS)
 def test_at_every_point(scenario: Scenario, fault: Fault) -> None:
-    hit = every_point(scenario, fault)
-    print(f"{scenario.name}: {sum(hit.values())} points")
-    assert len(hit) > 5
+    assert len(every_point(scenario, fault)) > 5

@@ -14,7 +14,7 @@ import pytest
 from tests.support.summary import LINES
 from tests.support.walk import shorter, steps_of, take
 
-SECONDS = float(os.environ.get("TEST_MODEL_SECONDS", "15"))
+SECONDS = float(os.environ.get("TEST_MODEL_SECONDS", "10"))
 LEAST = 30  # however slow the machine is
 
 

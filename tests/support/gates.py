@@ -1,0 +1,47 @@
+"""Gates for the memory stores and Defender that let an operation fail, or its worker die, at a point."""
+
+from __future__ import annotations
+
+from shared.errors import StorageError
+from tests.support.memory import Gate, Killed
+
+
+class FailsAt:
+    """The operation at the n-th point fails, and none after it. `met` says whether it came to that."""
+
+    def __init__(self, point: int) -> None:
+        self._left = point
+        self.met = False
+
+    async def __call__(self, when: str, what: str) -> None:
+        self._left -= 1
+        if self._left == 0:
+            self.met = True
+            raise StorageError(f"{when} {what}")
+
+
+class DiesAt:
+    """The worker is dead from its n-th point on. `met` says whether it came to that."""
+
+    def __init__(self, point: int) -> None:
+        self._left = point
+        self.met = False
+
+    async def __call__(self, when: str, what: str) -> None:
+        self._left -= 1
+        if self._left <= 0:
+            self.met = True
+            raise Killed
+
+
+def dies_before(operation: str) -> Gate:
+    """The worker is dead from before the first operation of this name on."""
+    dead = False
+
+    async def gate(when: str, what: str) -> None:
+        nonlocal dead
+        if dead or (when, what) == ("before", operation):
+            dead = True
+            raise Killed
+
+    return gate
