@@ -1,0 +1,5 @@
+using '../entra.bicep'
+
+param name = 'relaydev'
+param credential = 'secret'
+param authMode = 'keys'

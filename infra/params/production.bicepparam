@@ -1,0 +1,23 @@
+// One tenant for real: no secret at all, callers by token and role, instances kept ready, three zones, locks.
+using '../main.bicep'
+
+param name = 'relay'
+param credential = 'federated'
+// Both from the second step.
+param relayClientId = '22222222-2222-4222-8222-222222222222'
+param authMode = 'easy-auth'
+param apiClientId = '33333333-3333-4333-8333-333333333333'
+// A playbook waits for its first answer, and an indicator in an incident for its turn: neither for a cold start.
+param alwaysReadyHttp = 1
+param alwaysReadyPublisher = 1
+param storageRedundancy = 'Standard_ZRS'
+param lock = true
+// Object id of the identity of a playbook that puts messages on the queue.
+param senders = [
+  { principalId: '44444444-4444-4444-8444-444444444444', principalType: 'ServicePrincipal' }
+]
+param actionGroupEmails = ['soc@contoso.example']
+param tags = {
+  product: 'defender-indicator-relay'
+  stage: 'production'
+}

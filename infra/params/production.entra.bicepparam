@@ -1,0 +1,9 @@
+using '../entra.bicep'
+
+param name = 'relay'
+param credential = 'federated'
+param authMode = 'easy-auth'
+// Object id of the group of those who operate the relay.
+param apiAssignments = [
+  { role: 'Operations.Manage', principalId: '55555555-5555-4555-8555-555555555555' }
+]

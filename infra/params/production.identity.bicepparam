@@ -1,0 +1,8 @@
+using '../identity.bicep'
+
+param name = 'relay'
+param location = 'westeurope'
+param tags = {
+  product: 'defender-indicator-relay'
+  stage: 'production'
+}
