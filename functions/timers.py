@@ -31,7 +31,7 @@ async def poison(timer: func.TimerRequest) -> None:
 @bp.function_name("Heartbeat")
 @bp.timer_trigger(arg_name="timer", schedule="0 * * * * *", run_on_startup=False, use_monitor=False)
 async def heartbeat(timer: func.TimerRequest) -> None:
-    """One sign of life a minute, with what waits and what stops it; a pause whose time is up is ended."""
+    """One sign of life a minute, with what waits, what stops it and how full things are; a pause may end by it."""
     metrics = telemetry.metrics()
     metrics.heartbeat()
     app = relay().publishing
@@ -41,6 +41,7 @@ async def heartbeat(timer: func.TimerRequest) -> None:
     metrics.queue_depth(waiting.depth)
     metrics.oldest_pending(waiting.oldest)
     await app.presence.ran("Heartbeat")
+    await relay().levels.tell(metrics)
 
 
 @bp.function_name("Retention")

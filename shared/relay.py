@@ -24,6 +24,7 @@ from shared.ledger.verdicts import Verdicts
 from shared.ledger.view import paused_sentence, paused_shown
 from shared.looking.capacity import Capacity
 from shared.looking.find import Finder
+from shared.looking.levels import Levels
 from shared.looking.permits import Looks
 from shared.looking.value import Values
 from shared.publishing.answers import Answers
@@ -196,6 +197,7 @@ class Relay:
         self.finder = Finder(looks)
         self.values = Values(looks, stores.tables, publishing.reader, self.settings.value_max)
         self.capacity = Capacity(looks, self.settings.tenant_max, publishing.budgets)
+        self.levels = Levels(clock, self.capacity, self.settings.tenant_max, self.identity.secrets, lister.run)
 
     async def health(self) -> Health:
         """Look at everything the app needs; see shared/health.py."""

@@ -154,7 +154,11 @@ GAUGES = {
     "oldest_pending": ("Age of the oldest indicator without an outcome", "s"),
     "paused": ("Since when somebody has paused the calls; 0 when nobody has", "s"),
     "held": ("For how long a 429 still holds the import calls", "s"),
+    "capacity": ("Indicators of the tenant, as far as the app can see, in percent of what Defender takes", "%"),
+    "secret_days": ("Days until the client secret expires", "d"),
 }
+# One that nobody has renewed for so long is told no more: another instance has taken over, and knows better.
+_GAUGE_FRESH = 180.0
 
 _LABEL = re.compile(r"[a-z0-9_.:-]{1,60}", re.IGNORECASE)
 _LABELS_MAX = 60
@@ -202,7 +206,7 @@ class Metrics:
         self._lock = threading.Lock()
         self._counters: dict[str, dict[Labels, int]] = {name: {} for name in COUNTERS}
         self._histograms = {name: _Histogram(bounds) for name, (_, _, bounds) in HISTOGRAMS.items()}
-        self._gauges: dict[str, float] = {}
+        self._gauges: dict[str, tuple[float, float]] = {}  # the value, and when it was set
         self._last_heartbeat: float | None = None
         self._early: deque[tuple[str, float]] = deque(maxlen=_EARLY_MAX)
         self._record: Callable[[str, float], None] | None = None
@@ -254,16 +258,24 @@ class Metrics:
 
     def queue_depth(self, messages: int) -> None:
         """Messages on the queue, as the service estimates them."""
-        self._gauges["queue_depth"] = float(messages)
+        self._set("queue_depth", float(messages))
 
     def stopped(self, paused: float, held: float) -> None:
         """Seconds since a pause began, and seconds that a hold still lasts; 0 when there is none."""
-        self._gauges["paused"] = paused
-        self._gauges["held"] = held
+        self._set("paused", paused)
+        self._set("held", held)
 
     def oldest_pending(self, seconds: float) -> None:
         """Age of the oldest indicator without an outcome; 0 when there is none."""
-        self._gauges["oldest_pending"] = seconds
+        self._set("oldest_pending", seconds)
+
+    def capacity(self, percent: float) -> None:
+        """How full the tenant is, as far as the app can see."""
+        self._set("capacity", percent)
+
+    def secret_days(self, days: float) -> None:
+        """Days until the client secret expires; negative when it has."""
+        self._set("secret_days", days)
 
     def snapshot(self) -> dict[str, Any]:
         """Everything since the process started: counters with their labels, histograms, gauges, the last heartbeat."""
@@ -277,7 +289,7 @@ class Metrics:
                     for name, values in self._counters.items()
                 },
                 "histograms": {name: histogram.shown() for name, histogram in self._histograms.items()},
-                "gauges": dict(self._gauges),
+                "gauges": {name: value for name, (value, _) in self._gauges.items()},
                 "last_heartbeat": self._last_heartbeat,
             }
 
@@ -287,8 +299,9 @@ class Metrics:
             return dict(self._counters[name])
 
     def gauge(self, name: str) -> float | None:
-        """The value of one gauge, None before it was first set."""
-        return self._gauges.get(name)
+        """The value of one gauge, for the exporter; None before it was first set, and when nobody has renewed it."""
+        value, at = self._gauges.get(name, (0.0, float("-inf")))
+        return value if self._clock() - at < _GAUGE_FRESH else None
 
     def attach(self, record: Callable[[str, float], None]) -> None:
         """From now on hand every histogram value to `record` too; it first gets those that came before it."""
@@ -297,6 +310,9 @@ class Metrics:
             self._record = record
         for name, value in early:
             record(name, value)
+
+    def _set(self, name: str, value: float) -> None:
+        self._gauges[name] = (value, self._clock())
 
     def _add(self, name: str, count: int, **labels: str) -> None:
         key: Labels = tuple((label, value if _LABEL.fullmatch(value) else "other") for label, value in labels.items())

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import logging
 import os
+import socket
 import threading
 from collections.abc import Callable, Iterable, Mapping
 from typing import TYPE_CHECKING
@@ -72,7 +73,8 @@ def provide(metrics: Metrics, reader: MetricReader) -> MeterProvider:
     resource = Resource.create(
         {
             "service.name": os.environ.get("WEBSITE_SITE_NAME", "defender-indicator-relay"),
-            "service.instance.id": os.environ.get("WEBSITE_INSTANCE_ID", str(os.getpid())),
+            # Instances are counted by it. A process id would not do: it is the same in every container.
+            "service.instance.id": os.environ.get("WEBSITE_INSTANCE_ID") or socket.gethostname(),
         }
     )
     provider = MeterProvider(metric_readers=[reader], resource=resource)

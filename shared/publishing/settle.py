@@ -198,15 +198,36 @@ class Settler:
             self._tell.event("deferred", items=len(deferral.entries), delay=deferral.delay, reason=deferral.reason)
 
     def _log(self, finals: Sequence[tuple[Entry, Outcome]], deferrals: Sequence[Deferral], call: str) -> None:
-        """One line a submission: what became of its items in this call."""
+        """One line a submission: what became of its items in this call, and of which types and actions it was."""
         fates: dict[tuple[str, str], Counter[str]] = {}
+        published: dict[str, Counter[tuple[str, str]]] = {}
+        sources: dict[str, str] = {}
         for entry, made in finals:
-            fates.setdefault((entry.item.submission, entry.item.incident), Counter())[made.state.value] += 1
+            item = entry.item
+            fates.setdefault((item.submission, item.incident), Counter())[made.state.value] += 1
+            if made.state is State.ACCEPTED and not item.reassert:
+                published.setdefault(item.submission, Counter())[(item.key[0], item.action)] += 1
+            if entry.header is not None:
+                sources[item.submission] = entry.header.source
         for deferral in deferrals:
             for entry in deferral.entries:
                 fates.setdefault((entry.item.submission, entry.item.incident), Counter())["deferred"] += 1
+                if entry.header is not None:
+                    sources[entry.item.submission] = entry.header.source
         for (submission, incident), counts in fates.items():
-            self._tell.event("outcome", submission=submission, incident=incident or None, call=call, **counts)
+            told = [
+                {"type": kind, "action": action, "items": number}
+                for (kind, action), number in published.get(submission, Counter()).items()
+            ]
+            self._tell.event(
+                "outcome",
+                submission=submission,
+                incident=incident or None,
+                source=sources.get(submission) or None,
+                call=call,
+                **counts,
+                published=told or None,
+            )
 
     def retry_delay(self, entries: Sequence[Entry], asked: float | None) -> float:
         """Seconds until items that failed are tried again: by the one that failed least."""

@@ -184,6 +184,7 @@ class Submitting:
             "submitted",
             submission=header.id,
             incident=header.incident,
+            source=header.source or None,
             caller=header.caller,
             items=header.submitted,
             rejected=len(rejected),

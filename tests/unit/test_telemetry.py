@@ -213,6 +213,21 @@ def test_telemetry_snapshot_tells_all() -> None:
     assert Metrics().snapshot()["histograms"]["batch_fill"] == {"count": 0, "sum": 0.0}
 
 
+def test_telemetry_a_gauge_that_nobody_renews_is_told_no_more() -> None:
+    """The timers have moved to another instance, whose gauges are the true ones."""
+    now = [1000.0]
+    made = Metrics(clock=lambda: now[0])
+    assert made.gauge("paused") is None
+    made.stopped(60.0, 0.0)
+    made.capacity(81.5)
+    made.secret_days(29.9)
+    now[0] += 179
+    assert [made.gauge(name) for name in ("paused", "held", "capacity", "secret_days")] == [60.0, 0.0, 81.5, 29.9]
+    made.stopped(0.0, 0.0)
+    now[0] += 1
+    assert [made.gauge(name) for name in ("paused", "held", "capacity", "secret_days")] == [0.0, 0.0, None, None]
+
+
 def test_telemetry_labels_are_bounded() -> None:
     made = Metrics()
     for number in range(500):
