@@ -82,6 +82,7 @@ class FrontEnd:
         before = [web.middleware(self._easy_auth)] if self._easy_auth else []
         app = web.Application(client_max_size=_BODY_MAX, middlewares=before)
         app.router.add_post("/admin/functions/{name}", self._run_one)
+        app.router.add_get("/admin/functions", self._list)
         app.router.add_get("/admin/host/status", self._tell)
         app.router.add_route("*", r"/{rest:[\s\S]*}", self._serve)
         return app
@@ -135,6 +136,22 @@ class FrontEnd:
             data = TypedData(string=str(given))
         self._keep(asyncio.ensure_future(self._invoke(function, {str(function.trigger["name"]): data}, {})))
         return web.Response(status=202)
+
+    async def _list(self, request: web.Request) -> web.Response:
+        """What is indexed, as the host's admin API tells it (of each entry only what says which function it is)."""
+        if not self._keys.allow("admin", "", request.headers.get("x-functions-key", "")):
+            return web.Response(status=401)
+        return web.json_response(
+            [
+                {
+                    "name": function.name,
+                    "language": "python",
+                    "isDisabled": False,
+                    "config": {"bindings": function.bindings},
+                }
+                for function in self._all.values()
+            ]
+        )
 
     async def _tell(self, request: web.Request) -> web.Response:
         if not self._keys.allow("admin", "", request.headers.get("x-functions-key", "")):
