@@ -6,21 +6,19 @@ the API's read-only ones, which are ignored with a note. Nothing in an item can 
 
 from __future__ import annotations
 
-import dataclasses
 from collections.abc import Callable, Mapping
 from datetime import UTC, datetime
 from difflib import get_close_matches
 from typing import Any, NamedTuple
 
 from shared.indicators import parse
-from shared.indicators.fast import constructor
 from shared.indicators.matrix import parse_convert, resolve
 from shared.indicators.model import Action, Indicator, IndicatorType
 from shared.indicators.names import CANONICAL, FIELDS, IGNORED, NOT_PERMITTED, OVERRIDE, TYPE_NAMES
-from shared.indicators.normalise import infer_type, normalise
+from shared.indicators.normalise import PLAIN, PLAIN_MAX, infer_type, normalise
 from shared.indicators.parse import Context, Rejected
 from shared.indicators.problem import Problem, json_type, shorten
-from shared.indicators.shapes import SINGLE, Known, Plan, Shape, Template, key_of, taking, too_deep, usual_fields
+from shared.indicators.shapes import SINGLE, Known, Plan, Shape, Template, key_of, parts, too_deep, usual_fields
 from shared.settings import Settings
 
 NESTING_MAX = 16
@@ -80,7 +78,7 @@ class Builder:
         self._shapes: dict[tuple[str, ...], Shape] = {}
         self._plans = 0
         self._texts: dict[str, dict[str | None, str | None]] = {"title": {}, "description": {}, "externalId": {}}
-        self._lookups = tuple(known.get for known in self._texts.values())
+        self._plain_max = min(PLAIN_MAX, settings.value_max)
         self._fallback = {"title": settings.default_title, "description": _default_description(incident, settings)}
         self._defaults: dict[str, Any] = {}
         self._default_notes: tuple[str, ...] = ()
@@ -101,54 +99,54 @@ class Builder:
 
     def build(self, raw: Mapping[str, Any]) -> Built:
         """The indicator that `raw` describes, or the first thing that is wrong with it; never raises."""
+        again = self._again(raw)
+        if again is not None:
+            return again
         if self._default_problem is not None:
             return Built(None, self._default_problem)
         try:
-            return self._build(raw)
+            return self._anew(raw)
         except Rejected as rejected:
             return Built(None, rejected.problem)
 
-    def _build(self, raw: Mapping[str, Any]) -> Built:
-        shape = self._shapes.get(tuple(raw)) or self._shape(raw, "")
-        known = self._known(shape, raw)
-        if known is None:
-            return self._build_anew(shape, raw)
-        plan, title, description, external_id = known
-        written = raw[shape.value]
-        kind = plan.kind or self._infer(written)
-        template = plan.templates.get(kind)
-        if template is None or isinstance(template, Problem):
-            return self._build_anew(shape, raw)
-        result = normalise(kind, written, self._settings.value_max)
-        if isinstance(result, Problem):
-            return Built(None, result)
-        value, changed = result
-        action, before, after, notes = template
-        made = _make(value, kind, action, title, description, *before, external_id, *after)
-        return _built(Built, (made, None, plan.notes + changed + notes, plan.override))
+    def _again(self, raw: Mapping[str, Any]) -> Built | None:
+        """An item that brings nothing new but a value that is as it should be; None of any other.
 
-    def _known(self, shape: Shape, raw: Mapping[str, Any]) -> tuple[Plan, str | None, str | None, str | None] | None:
-        """The plan and the texts of an item that brings nothing new but its value; None of any other."""
-        if shape.own or not shape.value or type(raw[shape.value]) is not str:
+        Most items are such, so this is what a large message costs: few calls, and whatever can be looked up is.
+        """
+        shape = self._shapes.get(tuple(raw))
+        if shape is None:
             return None
-        titles, descriptions, external_ids = self._lookups
         try:
-            title = titles(raw[shape.title] if shape.title else None, _UNREAD)
-            description = descriptions(raw[shape.description] if shape.description else None, _UNREAD)
-            external_id = external_ids(raw[shape.external_id] if shape.external_id else None, _UNREAD)
-            others = shape.others(raw)
-            known = shape.known.get(others)
-        except TypeError:  # a list or an object is among them
+            written = raw[shape.value]
+            head = shape.heads.get(shape.texts(raw))
+            known = shape.known.get(shape.others(raw))
+        except (KeyError, TypeError):  # there is no value, or a list or an object is among the others
             return None
-        if known is None or title is _UNREAD or description is _UNREAD or external_id is _UNREAD:
+        if head is None or known is None or type(written) is not str or len(written) > self._plain_max:
             return None
-        for place, kind in known.numbers:
-            if type(others[place]) is not kind:
+        plan, template, numbers = known
+        for name, kind in numbers:
+            if type(raw[name]) is not kind:
                 return None
-        return known.plan, title, description, external_id
+        if template is None:
+            inferred = infer_type(written)
+            found = plan.templates.get(inferred) if inferred else None
+            if not isinstance(found, Template):
+                return None
+            template = found
+        before, after, whole, _, told, plain = template
+        if not plain(written):
+            return None
+        title, description, external_id = head
+        fields = whole if external_id is None else (*before, external_id, *after)
+        made = _tuple(Indicator, (written, title, description) + fields)  # noqa: RUF005 - unpacking takes twice as long
+        built: Built = _tuple(Built, (made, None, told, plan.override))
+        return built
 
-    def _build_anew(self, shape: Shape, raw: Mapping[str, Any]) -> Built:
-        """An item of which more is new than its value."""
+    def _anew(self, raw: Mapping[str, Any]) -> Built:
+        """An item of which more is new than its value, or any other: from its names on."""
+        shape = self._shapes.get(tuple(raw)) or self._shape(raw, "")
         for spelling in shape.own:
             if too_deep(raw[spelling], NESTING_MAX):
                 raise Rejected("too_deep", f"{shorten(spelling)} is nested more than {NESTING_MAX} levels deep.")
@@ -169,9 +167,6 @@ class Builder:
             if key is not None and self._plans < _PLANS_MAX:
                 self._plans += 1
                 shape.plans[key] = plan
-                if list not in map(type, rest):
-                    numbers = tuple((n, type(one)) for n, one in enumerate(rest) if not isinstance(one, str | None))
-                    shape.known.setdefault(rest, Known(plan, numbers))
         kind = plan.kind or self._infer(written)
         result = normalise(kind, written, self._settings.value_max)
         if isinstance(result, Problem):
@@ -179,19 +174,21 @@ class Builder:
         value, changed = result
         template = plan.templates.get(kind)
         if template is None:
-            template = plan.templates[kind] = self._template(kind, plan.fields)
+            template = plan.templates[kind] = self._template(kind, plan)
+            if key is not None and shape.plans.get(key) is plan:
+                _remember(shape, raw, plan, template)
         if isinstance(template, Problem):
             return Built(None, template)
-        action, before, after, notes = template
-        made = _make(value, kind, action, title, description, *before, external_id, *after)
-        return Built(made, None, plan.notes + changed + notes, plan.override)
+        shape.heads[shape.texts(raw)] = title, description, external_id
+        made = _tuple(Indicator, (value, title, description, *template.before, external_id, *template.after))
+        return Built(made, None, plan.notes + changed + template.notes, plan.override)
 
     def _shape(self, raw: Mapping[str, Any], place: str) -> Shape:
         """The shape of `raw`; rejects names that are unknown, not permitted or given twice."""
         names = tuple(raw)
         usual = usual_fields(names) if len(names) <= len(FIELDS) and len("".join(names)) <= _NAMES_MAX else None
         if usual is not None:
-            shape = Shape(*usual[0], usual[1], (), (), {}, usual[2], {})
+            shape = Shape(*usual, (), (), {}, {}, {})
             if len(self._shapes) < _SHAPES_MAX and not place:
                 self._shapes[names] = shape
             return shape
@@ -211,10 +208,7 @@ class Builder:
             else:
                 found[name] = key
         notes = ("ignored, since Defender sets it itself: " + ", ".join(ignored),) if ignored else ()
-        singles = [found.pop(name, "") for name in SINGLE]
-        rest = tuple((spelling, name) for name, spelling in found.items())
-        taken = taking(rest)
-        shape = Shape(singles[0], singles[1], singles[2], singles[3], rest, tuple(own), notes, {}, taken, {})
+        shape = Shape(*parts(found), tuple(own), notes, {}, {}, {})
         if len(self._shapes) < _SHAPES_MAX and not place:
             self._shapes[tuple(raw)] = shape
         return shape
@@ -296,17 +290,17 @@ class Builder:
             )
         return kind
 
-    def _template(self, kind: IndicatorType, fields: dict[str, Any]) -> Template | Problem:
+    def _template(self, kind: IndicatorType, plan: Plan) -> Template | Problem:
         try:
-            return self._combine(kind, fields)
+            return self._combine(kind, plan)
         except Rejected as rejected:
             return rejected.problem
 
-    def _combine(self, kind: IndicatorType, fields: dict[str, Any]) -> Template:
+    def _combine(self, kind: IndicatorType, plan: Plan) -> Template:
         settings = self._settings
         context = Context(settings, self._now, [])
         parsed: dict[str, Any] = {}
-        for name, value in fields.items():
+        for name, value in plan.fields.items():
             attribute, parser = FIELDS[name]
             found = parser(name, value, context)
             if found is not None:
@@ -341,15 +335,25 @@ class Builder:
             generate_alert=resolution.generate_alert,
             **parsed,
         )
-        values = [getattr(whole, name) for name in _ATTRIBUTES]
+        fields = whole[_SHARED:]
         notes = (*context.notes, *resolution.notes)
-        return Template(whole.action, tuple(values[5:_EXTERNAL_ID]), tuple(values[_EXTERNAL_ID + 1 :]), notes)
+        before, after = fields[: _EXTERNAL_ID - _SHARED], fields[_EXTERNAL_ID - _SHARED + 1 :]
+        return Template(before, after, fields, notes, plan.notes + notes, PLAIN[kind])
 
 
-_ATTRIBUTES = [field.name for field in dataclasses.fields(Indicator)]
-_EXTERNAL_ID = _ATTRIBUTES.index("external_id")
-_make = constructor(Indicator)
-_built: Callable[[type[Built], tuple[Any, ...]], Built] = tuple.__new__
+_SHARED = Indicator._fields.index("type")  # value, title and description lie before
+_EXTERNAL_ID = Indicator._fields.index("external_id")
+# What the constructor of a named tuple comes to, without the call of a Python function.
+_tuple: Callable[[type[Any], tuple[Any, ...]], Any] = tuple.__new__
+
+
+def _remember(shape: Shape, raw: Mapping[str, Any], plan: Plan, template: Template | Problem) -> None:
+    """Have the next item with the same fields but for value and texts find `plan` at once, where that is safe."""
+    values = {spelling: raw[spelling] for spelling, _ in shape.rest}
+    if shape.own or isinstance(template, Problem) or list in map(type, values.values()):
+        return
+    numbers = tuple((spelling, type(one)) for spelling, one in values.items() if not isinstance(one, str | None))
+    shape.known.setdefault(shape.others(raw), Known(plan, template if plan.kind else None, numbers))
 
 
 def _kind(named: Any) -> IndicatorType:

@@ -9,6 +9,7 @@ reason: a URL that is not the one that was given would block something else, or 
 from __future__ import annotations
 
 import re
+from collections.abc import Callable, Mapping
 from ipaddress import AddressValueError, IPv6Address
 from struct import unpack
 
@@ -85,7 +86,7 @@ def normalise(kind: IndicatorType, text: str, value_max: int = VALUE_MAX) -> Nor
     A value that has been normalised normalises to itself. `value_max` is in characters (see the setting of that name).
     """
     # Most values arrive as they should be; one expression tells.
-    if len(text) <= 253 and len(text) <= value_max and _NORMAL[kind](text):
+    if len(text) <= PLAIN_MAX and len(text) <= value_max and PLAIN[kind](text):
         return text, ()
     value = text.strip()
     notes: tuple[str, ...] = () if len(value) == len(text) else (_TRIMMED,)
@@ -297,8 +298,10 @@ _BY_TYPE = {
     IndicatorType.URL: _url,
 }
 
-# Only values that `normalise` would return unchanged; no longer than a host name may be, so that hosts need no check.
-_NORMAL = {
+# One expression a type that matches only what `normalise` would return unchanged, provided it is no longer than a host
+# name may be, so that hosts need no check.
+PLAIN_MAX = 253
+PLAIN: Mapping[IndicatorType, Callable[[str], object]] = {
     IndicatorType.FILE_SHA1: re.compile(r"[0-9a-f]{40}").fullmatch,
     IndicatorType.FILE_SHA256: re.compile(r"[0-9a-f]{64}").fullmatch,
     IndicatorType.FILE_MD5: re.compile(r"[0-9a-f]{32}").fullmatch,

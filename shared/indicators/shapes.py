@@ -10,23 +10,29 @@ from collections.abc import Callable, Mapping, Sequence
 from operator import itemgetter
 from typing import Any, NamedTuple
 
-from shared.indicators.model import Action, IndicatorType
+from shared.indicators.model import IndicatorType
 from shared.indicators.names import CANONICAL
 from shared.indicators.problem import Problem
 
 # Read item by item; the order is that of Shape.
 SINGLE = ("indicatorValue", "title", "description", "externalId")
 
-type Taking = Callable[[Mapping[str, Any]], tuple[Any, ...]]
+type Taking = Callable[[Mapping[str, Any]], Any]
 
 
 class Template(NamedTuple):
-    """All fields but the single ones: `before` and `after` lie around external_id in the order of the model."""
+    """All fields but the single ones, and what is found out with them.
 
-    action: Action
+    `before` and `after` lie around external_id in the order of the model, and `whole` is all three where it is None.
+    `plain` tells of a value that it is as it should be; `told` are the notes of the plan and of the template.
+    """
+
     before: tuple[Any, ...]
     after: tuple[Any, ...]
+    whole: tuple[Any, ...]
     notes: tuple[str, ...]
+    told: tuple[str, ...]
+    plain: Callable[[str], object]
 
 
 class Plan(NamedTuple):
@@ -40,16 +46,28 @@ class Plan(NamedTuple):
 
 
 class Known(NamedTuple):
-    """The plan of a combination, and where numbers and truths are among its values: true equals 1, types tell."""
+    """What a combination of plain values came to; `template` is None where the type is seen from the value.
+
+    numbers: by name, the numbers and truths among the values with their types: true equals 1, types tell.
+    """
 
     plan: Plan
-    numbers: tuple[tuple[int, type], ...]
+    template: Template | None
+    numbers: tuple[tuple[str, type], ...]
+
+
+type Head = tuple[str | None, str | None, str | None]
+"""Title, description and external id as they will be sent."""
+
+type Parts = tuple[str, str, str, str, tuple[tuple[str, str], ...], Taking, Taking]
+"""The first seven fields of a Shape, which follow from the names alone."""
 
 
 class Shape(NamedTuple):
     """Where the fields lie in the objects that have the same names: the sender's spellings, "" for what is absent.
 
-    others: takes the values of `rest` out of such an object; known: what these come to, where they are plain values.
+    texts, others: take the texts and what is in `rest` out of such an object. heads, known: what these came to in items
+    that were read without looking at more than that.
     """
 
     value: str
@@ -57,35 +75,42 @@ class Shape(NamedTuple):
     description: str
     external_id: str
     rest: tuple[tuple[str, str], ...]
+    texts: Taking
+    others: Taking
     own: tuple[str, ...]
     notes: tuple[str, ...]
     plans: dict[object, Plan]
-    others: Taking
-    known: dict[tuple[Any, ...], Known]
+    heads: dict[object, Head]
+    known: dict[object, Known]
 
 
 @functools.lru_cache(maxsize=256)
-def usual_fields(
-    names: tuple[str, ...],
-) -> tuple[tuple[str, str, str, str], tuple[tuple[str, str], ...], Taking] | None:
+def usual_fields(names: tuple[str, ...]) -> Parts | None:
     """The parts of a shape of fields that are all known and each there once; None for any other.
 
-    Kept from message to message: most hold one indicator, and finding out about its names would be half of its cost.
+    Kept from message to message: finding out about its names would be half of the cost of a message of one indicator.
     """
     found = {CANONICAL.get(key.lower(), ""): key for key in names}
     if "" in found or len(found) < len(names):
         return None
+    return parts(found)
+
+
+def parts(found: dict[str, str]) -> Parts:
+    """The parts of a shape of the fields in `found`, which has the sender's spellings by name and is used up."""
     value, title, description, external_id = (found.pop(name, "") for name in SINGLE)
     rest = tuple((spelling, name) for name, spelling in found.items())
-    return (value, title, description, external_id), rest, taking(rest)
+    texts = [spelling for spelling in (title, description, external_id) if spelling]
+    return value, title, description, external_id, rest, taking(texts), taking([spelling for spelling, _ in rest])
 
 
-def taking(rest: Sequence[tuple[str, str]]) -> Taking:
-    """A function that takes these fields out of an object, in order."""
-    spellings = [spelling for spelling, _ in rest]
-    if len(spellings) > 1:
-        return itemgetter(*spellings)
-    return lambda raw: tuple([raw[spelling] for spelling in spellings])
+def taking(spellings: Sequence[str]) -> Taking:
+    """A function that takes these fields out of an object: a tuple of them, or the one by itself."""
+    return itemgetter(*spellings) if spellings else _nothing
+
+
+def _nothing(raw: Mapping[str, Any]) -> None:
+    """What is taken out of an object when nothing is asked for."""
 
 
 def key_of(values: tuple[Any, ...]) -> object | None:

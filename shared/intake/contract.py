@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-import dataclasses
 from enum import StrEnum
+from typing import NamedTuple
 
 from shared.indicators.model import Indicator
 from shared.indicators.problem import Problem
@@ -25,8 +25,7 @@ class Privilege(StrEnum):
     ALLOW = "Indicators.Allow"
 
 
-@dataclasses.dataclass(frozen=True, slots=True)
-class Item:
+class Item(NamedTuple):
     """One item of a message, in the order it was sent. Exactly one of `indicator` and `problem` is set.
 
     `shown` is the value as it was sent, shortened, for people; `notes` are the changes made, in plain words, and the
@@ -41,15 +40,13 @@ class Item:
     overridden: tuple[str, ...] = ()  # reason codes of guards
 
 
-@dataclasses.dataclass(frozen=True, slots=True)
-class Pointer:
+class Pointer(NamedTuple):
     """A message of the app's own kind: it says only which stored part to run."""
 
     part: str
 
 
-@dataclasses.dataclass(frozen=True, slots=True)
-class Message:
+class Message(NamedTuple):
     """A native message. `source`, `incident` and `correlation_id` are indexes, never keys; "" when absent."""
 
     items: tuple[Item, ...]

@@ -8,13 +8,12 @@ that it is kept whole and can be sent again, instead of being half understood.
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from datetime import datetime
 from typing import Any
 
 from shared import guard
 from shared.errors import UnreadableError
-from shared.indicators.fast import constructor
 from shared.indicators.fields import NESTING_MAX, Builder
 from shared.indicators.model import Indicator
 from shared.indicators.names import NOT_PERMITTED
@@ -156,7 +155,7 @@ def _item(builder: Builder, ordinal: int, entry: Any, caller: str) -> Item:
             indicator = None
     value = entry.get("indicatorValue")
     shown = value if type(value) is str and len(value) <= 80 and value.isprintable() else _shown(entry)
-    return _make(ordinal, shown, indicator, refused, notes, overridden)
+    return _tuple(Item, (ordinal, shown, indicator, refused, notes, overridden))
 
 
 def _overridden(
@@ -173,7 +172,8 @@ def _overridden(
     return None, names, tuple(f"guard {name} overridden by {caller}: {reason}" for name in names)
 
 
-_make = constructor(Item)
+# What the constructor of a named tuple comes to, without the call of a Python function.
+_tuple: Callable[[type[Item], tuple[Any, ...]], Item] = tuple.__new__
 
 
 def _shown(entry: Any) -> str:

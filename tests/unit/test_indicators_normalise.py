@@ -10,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from shared.indicators.model import IndicatorType as T
-from shared.indicators.normalise import _BY_TYPE, _NORMAL, infer_type, normalise
+from shared.indicators.normalise import _BY_TYPE, PLAIN, infer_type, normalise
 from shared.indicators.problem import Problem
 
 SHA256 = "9C56CC51B374C3BA189210D5B6D4BF57790D351C96C47C02190ECF1E430635AB"
@@ -234,7 +234,7 @@ NEARLY_NORMAL = st.from_regex(r"(https?://)?[a-z0-9_.-]{1,12}(\.[a-z0-9_-]{1,6})
 
 @given(NEARLY_NORMAL | st.from_regex(r"[0-9a-f]{32}([0-9a-f]{8}){0,4}", fullmatch=True) | NEARLY, st.sampled_from(T))
 def test_the_short_way_takes_only_what_the_long_way_leaves_as_it_is(text, kind):
-    if _NORMAL[kind](text):
+    if PLAIN[kind](text):
         assert _BY_TYPE[kind](kind, text) == (text, ())
 
 
