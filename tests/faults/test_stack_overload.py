@@ -34,6 +34,7 @@ GROWTH_MAX = 24 * 2**20  # bytes that a worker may have more at the end of a soa
 
 pytestmark = [
     pytest.mark.slow,
+    pytest.mark.alone,
     pytest.mark.timeout(0),
     pytest.mark.skipif(not LONG, reason="takes long: TEST_LONG=1, or TEST_LONG=short"),
 ]

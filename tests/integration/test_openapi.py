@@ -18,6 +18,7 @@ from functions.openapi import document
 from functions.routes import TABLE
 from local.processes import plain_environment
 from local.stack import Stack, StackOptions
+from tests.support import share
 
 # Whether valid requests are accepted and others refused is not asked here: a schema cannot say everything that is
 # checked (guards, times, cursors), and the platform drops empty parameters before the app sees them.
@@ -59,7 +60,7 @@ def described(stack: Stack, tmp_path_factory: pytest.TempPathFactory) -> Path:
     return file
 
 
-def _run(command: list[str | Path], cwd: Path, timeout: float = 240) -> subprocess.CompletedProcess[str]:
+def _run(command: list[str | Path], cwd: Path, timeout: float = 570) -> subprocess.CompletedProcess[str]:
     environ = plain_environment() | {"PYTHONUTF8": "1", "NO_COLOR": "1", "COLUMNS": "120", "no_proxy": "127.0.0.1"}
     environ["PATH"] = f"{Path(sys.executable).parent}{os.pathsep}{environ.get('PATH', '')}"
     return subprocess.run(
@@ -74,16 +75,18 @@ def _run(command: list[str | Path], cwd: Path, timeout: float = 240) -> subproce
     )
 
 
-@pytest.mark.timeout(400)
+@pytest.mark.slow
+@pytest.mark.timeout(600)
 def test_every_answer_is_one_that_is_documented(stack: Stack, described: Path, tmp_path: Path) -> None:
     """schemathesis: coverage, fuzzing and stateful phases, from a seed, so many examples for each operation."""
+    examples = "30" if share.exhaustive() else "4"
     config = tmp_path / "schemathesis.toml"
     # The key goes by a file that only this test reads, not by the command line.
     config.write_text(f'[headers]\n"x-functions-key" = "{stack.keys["master"]}"\n', "utf-8")
     config.chmod(0o600)
     command: list[str | Path] = [sys.executable, "-c", "from schemathesis.cli import schemathesis; schemathesis()"]
     command += ["--config-file", config]
-    command += ["run", described, "--url", f"{stack.url}/api", "--checks", _CHECKS, "--max-examples", "10"]
+    command += ["run", described, "--url", f"{stack.url}/api", "--checks", _CHECKS, "--max-examples", examples]
     command += ["--seed", "20261122", "--generation-deterministic"]
     command += ["--request-timeout", "130", "--workers", "1", "--suppress-health-check", "all"]
     done = _run(command, tmp_path)

@@ -15,7 +15,7 @@ from typing import Any, Literal
 
 import pytest
 
-from shared.errors import StorageError, UnavailableError
+from shared.errors import StorageError
 from shared.ledger.intents import Head
 from shared.ledger.parts import CONTAINER, Part
 from shared.ledger.submissions import Header, Submission
@@ -25,13 +25,13 @@ from tests.support import share, virtual
 from tests.support.memory import Killed
 from tests.support.rig import Host, Rig
 from tests.support.summary import CRASHES
+from tests.support.troubles import fail
 
 Fault = Literal["none", "kill", "fail"]
 _HORIZON = 60_000.0  # seconds of virtual time within which everything must be at rest
 _TIMERS = 60.0
 _LONG = 45  # points: of a scenario with no more all are taken
 _ONE_IN = 5  # odd, so that it takes of both kinds of faults in turn
-_AT_DEFENDER = frozenset({"import", "list", "delete"})
 
 
 class World:
@@ -76,9 +76,7 @@ class World:
         if self.fault == "kill":
             self.first.die()
             raise Killed
-        if what in _AT_DEFENDER:
-            raise UnavailableError("the connection broke")
-        raise StorageError("storage did not answer")
+        fail(what)
 
     def submissions(self) -> Iterator[Submission]:
         """Every submission that has a header, from the rows themselves."""

@@ -7,29 +7,31 @@ from tests.support.memory import Gate, Killed
 
 
 class FailsAt:
-    """The operation at the n-th point fails, and none after it. `met` says whether it came to that."""
+    """The operation at the n-th point (0: none) fails, and none after it. `met`: whether it came to that."""
 
     def __init__(self, point: int) -> None:
-        self._left = point
+        self._point = point
+        self.points = 0
         self.met = False
 
     async def __call__(self, when: str, what: str) -> None:
-        self._left -= 1
-        if self._left == 0:
+        self.points += 1
+        if self.points == self._point:
             self.met = True
             raise StorageError(f"{when} {what}")
 
 
 class DiesAt:
-    """The worker is dead from its n-th point on. `met` says whether it came to that."""
+    """The worker is dead from its n-th point (0: never) on. `met`: whether it came to that."""
 
     def __init__(self, point: int) -> None:
-        self._left = point
+        self._point = point
+        self.points = 0
         self.met = False
 
     async def __call__(self, when: str, what: str) -> None:
-        self._left -= 1
-        if self._left <= 0:
+        self.points += 1
+        if 0 < self._point <= self.points:
             self.met = True
             raise Killed
 

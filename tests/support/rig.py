@@ -91,13 +91,16 @@ class Host:
                 task.add_done_callback(self.in_flight.discard)
             await asyncio.sleep(poll if len(ready) < 32 else 0.05)
 
-    async def drain(self, most: float = 10_000.0) -> None:
-        """Serve until the queue is empty and nothing is in flight; fails the test when that takes too long."""
+    async def drain(self, most: float = 10_000.0, poll: float = 0.2) -> None:
+        """Serve until the queue is empty and nothing is in flight; fails the test when that takes too long.
+
+        A long `poll` costs less where it does not matter when what waits for minutes is taken.
+        """
         loop = asyncio.get_running_loop()
         limit = loop.time() + most
         while (self.rig.service.messages or self.in_flight) and not self.dead:
             assert loop.time() < limit, f"still {len(self.rig.service.messages)} messages after {most} s"
-            await self.serve(loop.time() + 1.0)
+            await self.serve(loop.time() + max(1.0, poll), poll)
 
     async def _invoke(self, message: list[Any], dequeues: int) -> None:
         delivery = Delivery(message[1], message[3], dequeues, message[2].encode())

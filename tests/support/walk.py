@@ -1,8 +1,8 @@
 """A random walk through everything that can happen, against a small model of what the tenant should hold at rest.
 
-A walk is a list of steps made from a seed. Two workers serve meanwhile; each of their operations may fail, be slow, be
-the last thing the worker does, or come while its messages are delivered once more. Virtual time; the same seed is the
-same walk, and a walk that fails is made shorter before it is shown.
+A walk is a list of steps made from a seed (tests/support/steps.py). Two workers serve meanwhile; each of their
+operations may fail, be slow, be the last thing the worker does, or come while its messages are delivered once more.
+Virtual time; the same seed is the same walk, and a walk that fails is made shorter before it is shown.
 """
 
 from __future__ import annotations
@@ -28,76 +28,18 @@ from shared.settings import Settings
 from tests.support import virtual
 from tests.support.crash import World
 from tests.support.fakes import indicator
+from tests.support.items import PRIVATE as GUARDED
+from tests.support.items import value
 from tests.support.memory import Killed
 from tests.support.rig import Host
+from tests.support.steps import VALUES, Step
+from tests.support.troubles import befall
 
-VALUES = 5
-ACTIONS = ("Block", "Audit", "Warn")
 REFUSED = "refused.evil-domain.com"  # Defender says no to this one, for good
-GUARDED = "10.0.0.1"  # and this one is never sent
 _BEHIND = 900_000_000  # an undo stands behind whatever repeats the submission
 _STEP = 1_000_000
-_AT_DEFENDER = ("import", "list", "delete")
 
 Order = tuple[float, str, int]
-
-
-def value(n: int) -> str:
-    """The n-th value."""
-    return f"h{n}.evil-domain.com"
-
-
-@dataclasses.dataclass(frozen=True)
-class Step:
-    """What is done, with what, and how many seconds pass after it.
-
-    put, submit: items (value, action), by a foreign message, or over HTTP with a key; odd: a message with a refused, a
-    guarded and soon expiring indicators; bad: one that is none; repeat, undo: of the submission `number` back; portal,
-    portal_delete: by a person, of a value; replay, discard: of a dead letter; pause, resume; outage: of `number`
-    seconds; trouble: `what` befalls worker `number % 2` at one of its next operations; restart: of that worker.
-    """
-
-    kind: str
-    number: int = 0
-    what: str = ""
-    items: tuple[tuple[int, str], ...] = ()
-    after: float = 0.0
-
-
-_KINDS = {
-    "put": 14,
-    "submit": 14,
-    "odd": 3,
-    "bad": 1,
-    "repeat": 3,
-    "undo": 6,
-    "portal": 3,
-    "portal_delete": 3,
-    "replay": 3,
-    "discard": 1,
-    "pause": 2,
-    "resume": 3,
-    "outage": 3,
-    "trouble": 24,
-    "restart": 3,
-}
-_AFTER = (0.0, 0.0, 0.05, 0.3, 1.0, 3.0, 40.0, 400.0)
-_TROUBLES = ("kill", "fail", "fail", "fail", "slow", "again")
-
-
-def steps_of(seed: int) -> list[Step]:
-    """The walk of a seed."""
-    rnd = random.Random(seed)
-    kinds, weights = list(_KINDS), list(_KINDS.values())
-    found = []
-    for kind in rnd.choices(kinds, weights, k=rnd.randint(4, 30)):
-        number = rnd.randint(1, 60) if kind == "trouble" else rnd.randint(0, 3)
-        if kind == "outage":
-            number = rnd.choice([20, 200, 2_000, 6_000])
-        items = tuple((rnd.randrange(VALUES), rnd.choice(ACTIONS)) for _ in range(rnd.randint(1, 4)))
-        what = rnd.choice(_TROUBLES) if kind == "trouble" else rnd.choice(ACTIONS)
-        found.append(Step(kind, number, what, items if kind in ("put", "submit", "portal") else (), rnd.choice(_AFTER)))
-    return found
 
 
 @dataclasses.dataclass
@@ -129,24 +71,9 @@ class Gate:
         if when == "after" and what.endswith("submissions"):
             self.walk.world.check_sums()
         trouble = self.plan.pop(self.points, "")
-        if not trouble:
-            return
-        self.walk.hits[f"{trouble} {what}"] += 1
-        service = self.walk.world.rig.service
-        if trouble == "kill":
-            self.host.die()
-            raise Killed
-        if trouble == "fail":
-            if what in _AT_DEFENDER:
-                raise UnavailableError("the connection broke")
-            raise StorageError("storage did not answer")
-        if trouble == "slow":
-            await asyncio.sleep(70.0)
-            if self.host.dead:
-                raise Killed
-        else:  # a lease is lost: what is in flight is delivered once more beside it
-            for message in service.messages.values():
-                message[0] = min(message[0], service.now())
+        if trouble:
+            self.walk.hits[f"{trouble} {what}"] += 1
+            await befall(self.host, trouble, what)
 
 
 class Walk:
@@ -444,20 +371,10 @@ def take(steps: list[Step], seed: int) -> Walk:
         return virtual.run(main())
 
 
-def shorter(steps: list[Step], seed: int, most: int = 150) -> list[Step]:
-    """A walk that still fails, with as few of these steps as are found in so many tries."""
-    tries = 0
-    size = max(1, len(steps) // 2)
-    while size and tries < most:
-        at = 0
-        while at < len(steps) and tries < most:
-            left = steps[:at] + steps[at + size :]
-            tries += 1
-            try:
-                take(left, seed)
-            except Exception:
-                steps = left
-            else:
-                at += size
-        size //= 2
-    return steps
+def fails(steps: list[Step], seed: int) -> bool:
+    """Whether these steps go wrong."""
+    try:
+        take(steps, seed)
+    except Exception:
+        return True
+    return False

@@ -13,12 +13,12 @@ from typing import Any
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from shared.errors import StorageError, UnavailableError
 from shared.settings import Settings
-from tests.support import virtual
+from tests.support import share, virtual
 from tests.support.crash import World
 from tests.support.memory import Killed
 from tests.support.rig import Host
+from tests.support.troubles import befall
 
 VALUES = 4
 
@@ -73,22 +73,8 @@ class Gated:
         self.points += 1
         if when == "after" and what.endswith("submissions"):
             self.world.check_sums()
-        match self.plan.get(self.points):
-            case "kill":
-                self.host.die()
-                raise Killed
-            case "fail":
-                if what in ("import", "list", "delete"):
-                    raise UnavailableError("the connection broke")
-                raise StorageError("storage did not answer")
-            case "slow":
-                await asyncio.sleep(70.0)
-                if self.host.dead:
-                    raise Killed
-            case "again":
-                # A lease is lost: what is in flight is delivered once more beside it.
-                for message in self.world.rig.service.messages.values():
-                    message[0] = min(message[0], self.world.rig.service.now())
+        if trouble := self.plan.get(self.points):
+            await befall(self.host, trouble, what)
 
 
 def a_host(world: World, plan: dict[int, str]) -> Host:
@@ -138,6 +124,6 @@ async def run(sent: list[Sent], plan: list[Trouble]) -> None:
 
 
 @given(st.lists(messages, min_size=1, max_size=8), st.lists(troubles, max_size=6))
-@settings(max_examples=120, deadline=None, suppress_health_check=[HealthCheck.too_slow])
+@settings(max_examples=600 if share.exhaustive() else 60, deadline=None, suppress_health_check=[HealthCheck.too_slow])
 def test_at_rest_everything_is_told_and_the_newest_stands(sent: list[Sent], plan: list[Trouble]) -> None:
     virtual.run(run(sent, plan))

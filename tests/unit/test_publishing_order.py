@@ -54,7 +54,7 @@ def body(what: PartItem) -> Body:
 
 def at_rest(newest: Indicator | None) -> Any:
     async def check(rig: Rig) -> None:
-        await Host(rig, rig.worker()).drain(600.0)
+        await Host(rig, rig.worker()).drain(600.0, poll=5.0)
         held = [row for key, row in rig.tenant.held.items() if key[:2] == KEY]
         wanted = [] if newest is None else [newest.action.value]
         assert [row["action"] for row in held] == wanted, f"Defender holds {held}"
@@ -72,6 +72,7 @@ BLOCK_AGAIN = indicator(VALUE, title="newer")
 AUDIT = indicator(VALUE, Action.AUDIT, title="newer")
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("older", "newer"),
     [(BLOCK, BLOCK_AGAIN), (BLOCK, AUDIT), (BLOCK, None), (None, BLOCK_AGAIN)],

@@ -9,49 +9,22 @@ from typing import Any
 
 import pytest
 
-from shared.errors import UnavailableError, UndoOfUndoError, UndoTooSoonError
+from shared.errors import UnavailableError
 from shared.ledger import ids, intents
 from shared.ledger.history import as_csv
 from shared.ledger.outcomes import State
 from shared.ledger.parts import UNDONE, PartItem
-from shared.ledger.submissions import Header
-from shared.publishing.undo import Undone
 from shared.settings import Settings
 from tests.support import virtual
 from tests.support.fakes import indicator
+from tests.support.items import value
 from tests.support.rig import Host, Rig
-
-
-def value(n: int) -> str:
-    return f"h{n}.evil-domain.com"
-
-
-def native(*numbers: int, action: str = "Block", **fields: Any) -> dict[str, Any]:
-    return {**fields, "indicators": [{"indicatorValue": value(n), "action": action} for n in numbers]}
-
-
-async def post(rig: Rig, *numbers: int, **fields: Any) -> str:
-    body = json.dumps(native(*numbers, **fields)).encode()
-    return (await rig.worker().submitting.submit(body, caller="key")).id
-
-
-async def undo(rig: Rig, name: str) -> Undone:
-    undone = await rig.worker().undoing.undo(name, caller="person:1", caller_name="Ada")
-    assert undone is not None
-    return undone
-
-
-async def counts(rig: Rig, name: str) -> dict[str, int]:
-    told = (await rig.read(name)).fold.counts()
-    return {state: number for state, number in told.items() if number and state != "submitted"}
+from tests.support.undoing import counts, native, post, published, undo
 
 
 def test_what_was_published_is_withdrawn() -> None:
     async def main() -> None:
-        rig = Rig()
-        host = Host(rig, rig.worker())
-        name = await post(rig, 1, 2, 3, incident=4711, source="playbook")
-        await host.drain(20.0)
+        rig, host, name = await published(1, 2, 3, incident=4711, source="playbook")
         undone = await undo(rig, name)
         assert undone.fresh and not undone.left
         header = undone.undo.header
@@ -94,10 +67,7 @@ def test_what_somebody_else_made_is_left_and_told(number: int) -> None:
 
 def test_what_a_newer_submission_renewed_is_left() -> None:
     async def main() -> None:
-        rig = Rig()
-        host = Host(rig, rig.worker())
-        name = await post(rig, 1, 2)
-        await host.drain(20.0)
+        rig, host, name = await published(1, 2)
         newer = await post(rig, 1)
         await host.drain(20.0)
         undone = await undo(rig, name)
@@ -242,131 +212,6 @@ def test_a_replay_is_undone_as_what_it_repeats() -> None:
     virtual.run(main(gone=True))
 
 
-def test_the_same_value_submitted_anew_is_published_again() -> None:
-    async def main() -> None:
-        rig = Rig()
-        host = Host(rig, rig.worker())
-        name = await post(rig, 1)
-        await host.drain(20.0)
-        await undo(rig, name)
-        await host.drain(20.0)
-        assert not rig.tenant.held
-        again = await post(rig, 1)
-        await host.drain(20.0)
-        assert await counts(rig, again) == {"accepted": 1}
-        assert rig.tenant.actions(value(1)) == ["Block"]
-        second = await undo(rig, name)
-        assert not second.fresh
-        await host.drain(20.0)
-        assert rig.tenant.actions(value(1)) == ["Block"]
-
-    virtual.run(main())
-
-
-def test_asked_twice_it_is_done_once() -> None:
-    async def main() -> None:
-        rig = Rig()
-        host = Host(rig, rig.worker())
-        name = await post(rig, 1, 2)
-        await host.drain(20.0)
-        first = await undo(rig, name)
-        second = await undo(rig, name)
-        assert (second.fresh, second.undo.header.id) == (False, first.undo.header.id)
-        await host.drain(20.0)
-        third = await undo(rig, name)
-        assert third.undo.finished and third.undo.header.id == first.undo.header.id
-
-    virtual.run(main())
-
-
-def test_asked_twice_at_once_both_say_the_same() -> None:
-    async def main() -> None:
-        rig = Rig()
-        host = Host(rig, rig.worker())
-        name = await post(rig, *range(20))
-        await host.drain(20.0)
-        first, second = await asyncio.gather(undo(rig, name), undo(rig, name))
-        await host.drain(100.0)
-        assert not rig.tenant.held
-        known = await rig.read(name)
-        assert set(known.undone_by) == {first.undo.header.id, second.undo.header.id}
-        for one in (first, second):
-            assert (await rig.read(one.undo.header.id)).finished
-        assert (await undo(rig, name)).undo.header.id == known.undone_by[-1]
-
-    virtual.run(main())
-
-
-def test_what_arrived_since_is_undone_by_a_second_one() -> None:
-    """A queue message whose first item was accepted by an earlier delivery, and whose second is still in it."""
-
-    async def main() -> None:
-        rig = Rig()
-        worker = rig.worker()
-        host = Host(rig, worker)
-        done, waits = indicator(value(1)), indicator(value(2))
-        at = worker.stores.clock.now() - 10.0
-        header = Header("20261122a0000000000000001", 2, at, "queue")
-        items = [PartItem(header.id, "m", n, at, at, made.key, made) for n, made in enumerate((done, waits))]
-        from shared.publishing.settle import Entry
-
-        loop = asyncio.get_running_loop()
-        entries = [Entry(item, header, loop.time(), loop.create_future()) for item in items]
-        worker.committer.add(entries[:1])
-        await entries[0].result
-        first = await undo(rig, header.id)
-        assert [(left.ordinal, left.state) for left in first.left] == [(1, State.PENDING)]
-        assert "on its way" in first.left[0].why and first.undo.header.submitted == 1
-        worker.committer.add(entries[1:])
-        await entries[1].result
-        second = await undo(rig, header.id)
-        assert second.fresh and not second.left and second.undo.header.submitted == 1
-        await host.drain(60.0)
-        assert not rig.tenant.held
-        assert not (await undo(rig, header.id)).fresh
-
-    virtual.run(main())
-
-
-def test_nothing_known_yet_is_told_and_not_taken_for_nothing() -> None:
-    async def main() -> None:
-        rig = Rig()
-        worker = rig.worker()
-        header = Header("20261122a0000000000000001", 1, worker.stores.clock.now(), "queue", decoded=False)
-        await worker.submissions.announce(header, 2)
-        with pytest.raises(UndoTooSoonError) as told:
-            await worker.undoing.undo(header.id, caller="key")
-        assert told.value.retry_after > 0 and told.value.remediation
-        assert await worker.undoing.undo("20261122a0000000000000002", caller="key") is None
-
-    virtual.run(main())
-
-
-def test_an_undo_is_not_undone() -> None:
-    async def main() -> None:
-        rig = Rig()
-        name = await post(rig, 1)
-        undone = await undo(rig, name)
-        with pytest.raises(UndoOfUndoError) as told:
-            await undo(rig, undone.undo.header.id)
-        assert name in str(told.value) and "anew" in told.value.remediation
-
-    virtual.run(main())
-
-
-def test_of_a_submission_with_nothing_to_withdraw_the_undo_is_empty_and_finished() -> None:
-    async def main() -> None:
-        rig = Rig()
-        body = json.dumps({"indicatorValue": "10.0.0.1", "action": "Block"}).encode()
-        name = (await rig.worker().submitting.submit(body, caller="key")).id
-        undone = await undo(rig, name)
-        assert undone.undo.finished and [left.value for left in undone.left] == ["10.0.0.1"]
-        again = await undo(rig, name)
-        assert (again.fresh, again.undo.header.id) == (False, undone.undo.header.id)
-
-    virtual.run(main())
-
-
 def test_one_value_twice_in_a_submission_is_withdrawn_once() -> None:
     async def main() -> None:
         rig = Rig()
@@ -441,24 +286,6 @@ def test_a_deletion_that_fails_is_tried_again() -> None:
         assert not rig.tenant.held and len(failed) == 2
         told = (await rig.read(undone.undo.header.id)).fold
         assert told.counts()["accepted"] == 3
-
-    virtual.run(main())
-
-
-def test_asked_again_the_pointers_that_a_dead_door_did_not_send_are_sent() -> None:
-    async def main() -> None:
-        rig = Rig()
-        host = Host(rig, rig.worker())
-        name = await post(rig, 1)
-        await host.drain(20.0)
-        first = await undo(rig, name)
-        rig.service.messages.clear()
-        second = await undo(rig, name)
-        assert not second.fresh and len(rig.service.messages) == 1
-        await undo(rig, name)
-        assert len(rig.service.messages) == 1, "one more each time it is asked"
-        await host.drain(20.0)
-        assert not rig.tenant.held and await counts(rig, first.undo.header.id) == {"accepted": 1}
 
     virtual.run(main())
 

@@ -17,9 +17,10 @@ from shared.errors import UndoTooSoonError
 from shared.indicators.model import Action
 from shared.ledger.outcomes import FINAL
 from shared.settings import Settings
-from tests.support import virtual
+from tests.support import share, virtual
 from tests.support.crash import World
 from tests.support.fakes import indicator
+from tests.support.items import value
 from tests.support.rig import Host
 from tests.unit.test_publishing_model import VALUES, Sent, Trouble, a_host, messages, troubles
 
@@ -49,10 +50,6 @@ steps = st.one_of(
     st.builds(Undo, st.integers(1, 3), pauses),
     st.builds(Portal, st.integers(0, VALUES - 1), st.sampled_from([Action.BLOCK, Action.AUDIT]), pauses),
 )
-
-
-def value(n: int) -> str:
-    return f"h{n}.evil-domain.com"
 
 
 class Model:
@@ -133,6 +130,6 @@ async def run(todo: list[Any], plan: list[Trouble]) -> None:
 
 
 @given(st.lists(steps, min_size=2, max_size=9), st.lists(troubles, max_size=6))
-@settings(max_examples=120, deadline=None, suppress_health_check=[HealthCheck.too_slow])
+@settings(max_examples=600 if share.exhaustive() else 60, deadline=None, suppress_health_check=[HealthCheck.too_slow])
 def test_at_rest_ours_is_what_was_meant_last_and_theirs_is_untouched(todo: list[Any], plan: list[Trouble]) -> None:
     virtual.run(run(todo, plan))

@@ -78,7 +78,7 @@ def test_what_somebody_else_made_is_never_deleted(crashes: int) -> None:
         return run
 
     async def check(rig: Rig) -> None:
-        await Host(rig, rig.worker()).drain(600.0)
+        await Host(rig, rig.worker()).drain(600.0, poll=5.0)
         held = {key: row["id"] for key, row in rig.tenant.held.items() if key[:2] == KEY}
         assert set(held.values()) == rig.tenant.theirs, held
         head = await rig.worker().order.read(KEY)

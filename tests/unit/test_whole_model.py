@@ -11,13 +11,15 @@ from collections import Counter
 
 import pytest
 
+from tests.support.steps import shorter, steps_of
 from tests.support.summary import LINES
-from tests.support.walk import shorter, steps_of, take
+from tests.support.walk import fails, take
 
 SECONDS = float(os.environ.get("TEST_MODEL_SECONDS", "10"))
 LEAST = 30  # however slow the machine is
 
 
+@pytest.mark.slow
 @pytest.mark.timeout(SECONDS * 1.5 + 280)
 def test_whatever_happens_all_is_told_and_the_newest_stands() -> None:
     seed = first = int(os.environ.get("TEST_MODEL_SEED", "1"))
@@ -29,7 +31,7 @@ def test_whatever_happens_all_is_told_and_the_newest_stands() -> None:
         try:
             walk = take(todo, seed)
         except Exception as error:
-            left = "\n".join(map(str, shorter(todo, seed)))
+            left = "\n".join(map(str, shorter(todo, lambda steps, seed=seed: fails(steps, seed))))
             pytest.fail(f"TEST_MODEL_SEED={seed}: {type(error).__name__}: {error}\nas few steps as were found:\n{left}")
         steps += len(todo)
         operations += walk.operations

@@ -1,0 +1,42 @@
+"""What may befall a worker of the memory stores at one of its operations."""
+
+from __future__ import annotations
+
+import asyncio
+
+from shared.errors import StorageError, UnavailableError
+from tests.support.memory import Killed
+from tests.support.rig import Host
+
+AT_DEFENDER = frozenset({"import", "list", "delete"})
+_SLOW = 70.0  # seconds: longer than anybody waits
+
+
+def fail(what: str) -> None:
+    """The operation fails. Raises as storage or Defender does."""
+    if what in AT_DEFENDER:
+        raise UnavailableError("the connection broke")
+    raise StorageError("storage did not answer")
+
+
+async def befall(host: Host, trouble: str, what: str) -> None:
+    """`trouble` is kill, fail, slow, or again: a lease is lost, and what is in flight is delivered once more beside it.
+
+    Raises what the worker is to see of it.
+    """
+    match trouble:
+        case "kill":
+            host.die()
+            raise Killed
+        case "fail":
+            fail(what)
+        case "slow":
+            await asyncio.sleep(_SLOW)
+            if host.dead:
+                raise Killed
+        case "again":
+            service = host.rig.service
+            for message in service.messages.values():
+                message[0] = min(message[0], service.now())
+        case _:
+            raise ValueError(trouble)
