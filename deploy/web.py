@@ -100,12 +100,25 @@ class Site:
         Raises:
             Unreachable: there was no answer within `timeout` seconds.
         """
+        content = None if body is None else json.dumps(body).encode()
+        if method == "POST":
+            content = content or b""
+        return self.send(method, path, headers, content, "application/json", timeout=timeout)
+
+    def send(
+        self,
+        method: str,
+        path: str,
+        headers: Mapping[str, str] | None,
+        content: bytes | None,
+        content_type: str,
+        *,
+        timeout: float,
+    ) -> Answer:
+        """One request with a body as it is. Raises Unreachable."""
         sent = {"accept": "application/json", **(headers or {})}
-        content = None
-        if body is not None:
-            content, sent["content-type"] = json.dumps(body).encode(), "application/json"
-        elif method == "POST":
-            content, sent["content-type"] = b"", "application/json"
+        if content is not None:
+            sent["content-type"] = content_type
         request = urllib.request.Request(self.url + path, data=content, headers=sent, method=method)
         try:
             with self._opener.open(request, timeout=timeout) as answer:
