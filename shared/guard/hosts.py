@@ -6,6 +6,8 @@ import re
 from functools import lru_cache
 
 _HOST = re.compile(r"[^:]*://(?:[^/?#\\]*@)?(?:\[([^\]/?#]*)\]|([^/?#\\:]*))").match
+# A host with nothing before and no port behind, which most have; the other expression takes four times as long.
+_PLAIN_HOST = re.compile(r"[a-z]++://([a-z0-9_.-]++)(?:[/?#\\]|\Z)").match
 
 
 @lru_cache(maxsize=16)  # one guard after the other asks for the same
@@ -15,6 +17,9 @@ def host_of(url: str) -> str:
     >>> host_of("https://[2001:db8::1]:8443/x")
     '2001:db8::1'
     """
+    plain = _PLAIN_HOST(url)
+    if plain is not None:
+        return plain[1].removesuffix(".")
     found = _HOST(url)
     if found is None:
         return ""

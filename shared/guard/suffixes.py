@@ -37,18 +37,27 @@ def _rules() -> frozenset[str]:
     return frozenset(rules)
 
 
+@cache
+def _tables() -> tuple[frozenset[str], frozenset[str], frozenset[str]]:
+    """Names that are suffixes by a rule of their own, those under which every name is one, and those that are not."""
+    rules = _rules()
+    parents = frozenset(rule[2:] for rule in rules if rule.startswith("*."))
+    exceptions = frozenset(rule[1:] for rule in rules if rule.startswith("!"))
+    return rules | parents, parents, exceptions
+
+
 def check(indicator: Indicator) -> Problem | None:
     """A Problem when `indicator` is, or is a URL on, a single label or a public suffix."""
     if indicator.type is IndicatorType.DOMAIN_NAME:
         name = indicator.value
     elif indicator.type is IndicatorType.URL:
         name = host_of(indicator.value)
-        if ":" in name or IPV4(name):
-            return None
     else:
         return None
     suffix = is_public_suffix(name)
     if not suffix and "." in name:
+        return None
+    if indicator.type is IndicatorType.URL and (":" in name or IPV4(name)):
         return None
     shown = shorten(indicator.value)
     where = f"{shown!r} is" if indicator.type is IndicatorType.DOMAIN_NAME else f"the host of {shown!r} is"
@@ -70,7 +79,5 @@ def is_public_suffix(name: str) -> bool:
 
     Where every name under `ck` is a suffix, `ck` covers all of their owners, so it counts as one too.
     """
-    rules = _rules()
-    if name in rules or "*." + name in rules:
-        return True
-    return "*." + name.partition(".")[2] in rules and "!" + name not in rules
+    suffixes, parents, exceptions = _tables()
+    return name in suffixes or (name.partition(".")[2] in parents and name not in exceptions)

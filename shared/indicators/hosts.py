@@ -10,11 +10,12 @@ _OCTET = r"(?:25[0-5]|2[0-4][0-9]|1[0-9][0-9]|[1-9]?[0-9])"
 # Four decimal numbers; 010.1.1.1 is not one of them, since some systems read it as octal.
 IPV4_PATTERN = rf"(?:{_OCTET}\.){{3}}{_OCTET}"
 IPV4 = re.compile(IPV4_PATTERN).fullmatch
-_LABEL = r"[a-z0-9_](?:[a-z0-9_-]{0,61}[a-z0-9_])?"
+# 1 to 63 characters, a hyphen neither first nor last. Possessive: a label has one end, and trying others takes as long.
+_LABEL = r"[a-z0-9_][a-z0-9_-]{0,62}+(?<!-)"
 # Lower-case labels of letters, digits, hyphens and underscores (which real host names do have). The last may not be a
 # number: clients read such a host as an IPv4 address, however odd (127.1, 0x7f000001, 2130706433).
-LDH = re.compile(rf"(?:{_LABEL}\.)*(?!(?:[0-9]+|0x[0-9a-f]*)\Z){_LABEL}").fullmatch
-NAME_PATTERN = rf"(?:{_LABEL}\.)*(?!(?:[0-9]+|0x[0-9a-f]*)(?![a-z0-9_.-])){_LABEL}"
+LDH = re.compile(rf"(?:{_LABEL}\.)*+(?!(?:[0-9]+|0x[0-9a-f]*)\Z){_LABEL}").fullmatch
+NAME_PATTERN = rf"(?:{_LABEL}\.)*+(?!(?:[0-9]+|0x[0-9a-f]*)(?![a-z0-9_.-])){_LABEL}"
 _NUMERIC_TAIL = re.compile(r"(?:.*\.)?(?:[0-9]+|0x[0-9a-f]*)").fullmatch
 _NAME_MAX = 253
 

@@ -309,5 +309,5 @@ PLAIN: Mapping[IndicatorType, Callable[[str], object]] = {
     IndicatorType.IP_ADDRESS: IPV4,
     IndicatorType.DOMAIN_NAME: LDH,
     # Printable ASCII without # behind the host.
-    IndicatorType.URL: re.compile(rf"https?://(?:{IPV4_PATTERN}|{NAME_PATTERN})(?:[/?][!-\"$-~]*)?").fullmatch,
+    IndicatorType.URL: re.compile(rf"https?://(?:{NAME_PATTERN}|{IPV4_PATTERN})(?:[/?][!-\"$-~]*+)?").fullmatch,
 }
