@@ -135,7 +135,6 @@ def _decode64(text: Any) -> str:
 
 PURE: dict[str, tuple[int, int, Callable[..., Any]]] = {
     # name: fewest arguments, most, what it does
-    "add": (2, 2, lambda left, right: _is(left, int) + _is(right, int)),
     "and": (2, 99, lambda *values: all(_is(value, bool) for value in values)),
     "base64": (1, 1, lambda text: base64.b64encode(to_bytes(_is(text, str))).decode()),
     "base64tostring": (1, 1, _decode64),
