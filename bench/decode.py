@@ -7,7 +7,7 @@ import json
 import os
 import time
 from collections.abc import Callable
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from typing import Any
 
 from bench.figure import Figure
@@ -18,6 +18,7 @@ from shared.settings import Settings
 
 GOAL = 5.0
 _NOW = datetime(2026, 11, 22, 12, tzinfo=UTC)
+_A_SECOND = 50  # messages of one indicator that were sent within one second
 
 
 def value(number: int) -> tuple[str, str]:
@@ -79,8 +80,8 @@ def _seconds(work: Callable[[], object]) -> float:
     return time.process_time() - begun
 
 
-def _read(body: bytes, settings: Settings) -> Message:
-    found = read(body, door=Door.QUEUE, now=_NOW, settings=settings)
+def _read(body: bytes, settings: Settings, now: datetime = _NOW) -> Message:
+    found = read(body, door=Door.QUEUE, now=now, settings=settings)
     if not isinstance(found, Message) or any(item.indicator is None for item in found.items):
         raise RuntimeError("an indicator of the benchmark was rejected")
     return found
@@ -122,6 +123,8 @@ def measure(options: Options) -> list[Figure]:
 def _measure(options: Options) -> list[Figure]:
     count, rounds = options.size(13_000, 2_000), options.times(5)
     settings = Settings()
+    # The queue tells the moment of a message in whole seconds, and expirations count from it.
+    moments = [_NOW + timedelta(seconds=number // _A_SECOND) for number in range(count)]
     full_body, bare_body, messages = full(count), bare(count), lone(count)
     return [
         compare(
@@ -143,6 +146,6 @@ def _measure(options: Options) -> list[Figure]:
             count,
             rounds,
             lambda: [json.loads(body) for body in messages],
-            lambda: [_read(body, settings) for body in messages],
+            lambda: [_read(body, settings, now) for body, now in zip(messages, moments, strict=True)],
         ),
     ]

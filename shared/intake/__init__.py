@@ -10,6 +10,7 @@ from shared.errors import TooLargeError, UnreadableError
 from shared.intake.contract import Door, Message, Pointer, Privilege
 from shared.intake.detect import Repeated, decode
 from shared.intake.native import count, read_native
+from shared.intake.single import BODY_MAX, is_single, read_single
 from shared.settings import Settings
 
 __all__ = ["read"]
@@ -46,9 +47,10 @@ def read(
             remediation="Send several smaller submissions.",
         )
     value = decode(body)
-    if isinstance(value, dict) and _is_pointer(value):
+    single = len(body) <= BODY_MAX and is_single(value)
+    if not single and isinstance(value, dict) and _is_pointer(value):
         return _pointer(value, door)
-    items = count(value)
+    items = 1 if single else count(value)
     if items > settings.max_items:
         text = f"The message has {items} indicators, more than {settings.max_items}."
         remedy = "Send several smaller submissions."
@@ -57,7 +59,8 @@ def read(
         raise UnreadableError(text, reason="too_many_items", remediation=remedy)
     if door is not Door.HTTP:
         privileges = frozenset()
-    return read_native(value, now=now, settings=settings, privileges=privileges, caller=caller)
+    reading = read_single if single else read_native
+    return reading(value, now=now, settings=settings, privileges=privileges, caller=caller)
 
 
 def _is_pointer(value: dict[str, Any]) -> bool:

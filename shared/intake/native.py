@@ -59,19 +59,30 @@ def read_native(
         raise _unreadable("The message holds no indicators.", "empty")
     _check_schema(envelope.get("schema"))
     incident = _incident(envelope.get("incident"))
-    builder = Builder(
-        settings=settings,
-        now=now,
-        defaults=_defaults(envelope.get("defaults")),
-        incident=incident,
-        allow_allowed=Privilege.ALLOW in privileges,
-        allow_override=Privilege.OVERRIDE in privileges,
-    )
+    builder = builder_for(settings, now, privileges, _defaults(envelope.get("defaults")), incident)
     return Message(
-        items=tuple([_item(builder, ordinal, entry, caller) for ordinal, entry in enumerate(entries)]),
+        items=tuple([read_item(builder, ordinal, entry, caller) for ordinal, entry in enumerate(entries)]),
         source=_index("source", envelope.get("source")),
         incident=incident,
         correlation_id=_index("correlationId", envelope.get("correlationId")),
+    )
+
+
+def builder_for(
+    settings: Settings,
+    now: datetime,
+    privileges: frozenset[Privilege],
+    defaults: Mapping[str, object] | None = None,
+    incident: str = "",
+) -> Builder:
+    """A builder that grants what `privileges` say."""
+    return Builder(
+        settings=settings,
+        now=now,
+        defaults=defaults,
+        incident=incident,
+        allow_allowed=Privilege.ALLOW in privileges,
+        allow_override=Privilege.OVERRIDE in privileges,
     )
 
 
@@ -134,7 +145,8 @@ def _split(value: dict[str, Any]) -> tuple[dict[str, Any], list[Any]]:
     return envelope, entries
 
 
-def _item(builder: Builder, ordinal: int, entry: Any, caller: str) -> Item:
+def read_item(builder: Builder, ordinal: int, entry: Any, caller: str) -> Item:
+    """The item that `entry`, the `ordinal`-th of its message, comes to: built and guarded, or the reason why not."""
     if type(entry) is str:
         entry = {"indicatorValue": entry}
     elif type(entry) is not dict:
