@@ -10,11 +10,10 @@ from typing import Any
 import pytest
 
 from local.stack import HostOptions, Stack, StackOptions
-from tests.faults.table import DEPENDENCIES, FAULTS
+from tests.faults.table import in_the_share
 from tests.support import share, summary
 from tests.support.stacklab import Lab
 
-ONE_IN = 6  # cells of the fault table, in a run of all tests
 _SHOWN = pytest.StashKey[list[str]]()
 
 
@@ -31,6 +30,7 @@ def pytest_runtest_makereport(item: pytest.Item) -> Generator[None, pytest.TestR
     return report
 
 
+@pytest.hookimpl(trylast=True)  # after -m and -k
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
     """Of the fault table a share of each row and column, unless cells are asked for: by name, by -k, or all of them."""
     asked = config.option.keyword or any("test_fault_table" in argument for argument in config.args)
@@ -45,10 +45,8 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
 
 
 def _in_the_share(item: pytest.Item) -> bool:
-    """Diagonals: each day another one, with two or three cells of each row and three of each column."""
     cell = getattr(item, "callspec").params  # noqa: B009
-    row, column = list(DEPENDENCIES).index(cell["dependency"]), list(FAULTS).index(cell["fault"])
-    return (row + column + share.seed()) % ONE_IN == 0
+    return in_the_share(cell["dependency"], cell["fault"], share.seed())
 
 
 @contextlib.contextmanager

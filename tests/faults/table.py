@@ -93,6 +93,14 @@ def _row(name: str) -> dict[str, str]:
 TABLE: dict[str, dict[str, str]] = {name: _row(name) for name in DEPENDENCIES}
 
 
+ONE_IN = 6  # cells, in a run of all tests
+
+
+def in_the_share(dependency: str, fault: str, seed: int) -> bool:
+    """Diagonals: with each seed another one, with two or three cells of each row and three of each column."""
+    return (list(DEPENDENCIES).index(dependency) + list(FAULTS).index(fault) + seed) % ONE_IN == 0
+
+
 def as_markdown() -> str:
     """The table as it stands in docs/reliability.md."""
     lines = ["| | " + " | ".join(FAULTS) + " |", "| --- |" + " --- |" * len(FAULTS)]
