@@ -97,22 +97,11 @@ class Builder:
         except Rejected as rejected:
             self._default_problem = rejected.problem
 
-    def build(self, raw: Mapping[str, Any]) -> Built:
-        """The indicator that `raw` describes, or the first thing that is wrong with it; never raises."""
-        again = self._again(raw)
-        if again is not None:
-            return again
-        if self._default_problem is not None:
-            return Built(None, self._default_problem)
-        try:
-            return self._anew(raw)
-        except Rejected as rejected:
-            return Built(None, rejected.problem)
+    def again(self, raw: Mapping[str, Any]) -> tuple[Indicator, tuple[str, ...], str] | None:
+        """What `raw` comes to if it brings nothing new but a value that is as it should be; None of any other.
 
-    def _again(self, raw: Mapping[str, Any]) -> Built | None:
-        """An item that brings nothing new but a value that is as it should be; None of any other.
-
-        Most items are such, so this is what a large message costs: few calls, and whatever can be looked up is.
+        The indicator, notes and reason for an override, as `anew` would give them. Most items are such, so this is what
+        a large message costs: few calls, and what can be looked up is.
         """
         shape = self._shapes.get(tuple(raw))
         if shape is None:
@@ -141,11 +130,18 @@ class Builder:
         title, description, external_id = head
         fields = whole if external_id is None else (*before, external_id, *after)
         made = _tuple(Indicator, (written, title, description) + fields)  # noqa: RUF005 - unpacking takes twice as long
-        built: Built = _tuple(Built, (made, None, told, plan.override))
-        return built
+        return made, told, plan.override
+
+    def anew(self, raw: Mapping[str, Any]) -> Built:
+        """The indicator that any `raw` describes, or the first thing that is wrong with it; never raises."""
+        if self._default_problem is not None:
+            return Built(None, self._default_problem)
+        try:
+            return self._anew(raw)
+        except Rejected as rejected:
+            return Built(None, rejected.problem)
 
     def _anew(self, raw: Mapping[str, Any]) -> Built:
-        """An item of which more is new than its value, or any other: from its names on."""
         shape = self._shapes.get(tuple(raw)) or self._shape(raw, "")
         for spelling in shape.own:
             if too_deep(raw[spelling], NESTING_MAX):
@@ -344,7 +340,7 @@ class Builder:
 _SHARED = Indicator._fields.index("type")  # value, title and description lie before
 _EXTERNAL_ID = Indicator._fields.index("external_id")
 # What the constructor of a named tuple comes to, without the call of a Python function.
-_tuple: Callable[[type[Any], tuple[Any, ...]], Any] = tuple.__new__
+_tuple: Callable[[type[Indicator], tuple[Any, ...]], Indicator] = tuple.__new__
 
 
 def _remember(shape: Shape, raw: Mapping[str, Any], plan: Plan, template: Template | Problem) -> None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 
-_SHOWN_MAX = 80
+SHOWN_MAX = 80
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -21,7 +21,7 @@ class Problem:
     overridable: bool = False
 
 
-def shorten(value: object, limit: int = _SHOWN_MAX) -> str:
+def shorten(value: object, limit: int = SHOWN_MAX) -> str:
     """`value` for people: at most `limit` characters, one line, always encodable as UTF-8.
 
     What is not text is named by its JSON type, so that no container is ever written out.

@@ -17,7 +17,7 @@ from shared.errors import UnreadableError
 from shared.indicators.fields import NESTING_MAX, Builder
 from shared.indicators.model import Indicator
 from shared.indicators.names import NOT_PERMITTED
-from shared.indicators.problem import Problem, json_type, shorten
+from shared.indicators.problem import SHOWN_MAX, Problem, json_type, shorten
 from shared.indicators.shapes import too_deep
 from shared.intake.contract import Item, Message, Privilege
 from shared.intake.detect import Repeated
@@ -155,7 +155,14 @@ def read_item(builder: Builder, ordinal: int, entry: Any, caller: str) -> Item:
         else:
             problem = Problem("not_an_object", f"The item is {json_type(entry)}; write an object or a value as text.")
         return Item(ordinal, _shown(entry), None, problem)
-    indicator, refused, notes, reason = builder.build(entry)
+    again = builder.again(entry)
+    if again is not None:
+        made, told, override = again
+        if not override and guard.check(made) is None:
+            value = made.value  # as it was sent, and nothing in it that could not be shown
+            shown = value if len(value) <= SHOWN_MAX else shorten(value)
+            return _tuple(Item, (ordinal, shown, made, None, told, ()))
+    indicator, refused, notes, reason = builder.anew(entry)
     overridden: tuple[str, ...] = ()
     if indicator is not None:
         if reason:
@@ -165,9 +172,7 @@ def read_item(builder: Builder, ordinal: int, entry: Any, caller: str) -> Item:
             refused = guard.check(indicator)
         if refused is not None:
             indicator = None
-    value = entry.get("indicatorValue")
-    shown = value if type(value) is str and len(value) <= 80 and value.isprintable() else _shown(entry)
-    return _tuple(Item, (ordinal, shown, indicator, refused, notes, overridden))
+    return Item(ordinal, _shown(entry), indicator, refused, notes, overridden)
 
 
 def _overridden(

@@ -6,7 +6,7 @@ from datetime import UTC, datetime, timedelta
 
 import pytest
 
-from shared.indicators.fields import Builder
+from shared.indicators.fields import Builder, Built
 from shared.indicators.model import Action, Indicator, IndicatorType, Severity
 from shared.indicators.names import ALIASES, FIELDS, NOT_PERMITTED, READ_ONLY
 from shared.settings import Settings
@@ -25,7 +25,15 @@ VALUES = {
 
 
 def build(raw, *, settings=SETTINGS, **named):
-    return Builder(settings=settings, now=NOW, **named).build(raw)
+    return build_with(Builder(settings=settings, now=NOW, **named), raw)
+
+
+def build_with(builder, raw) -> Built:
+    again = builder.again(raw)
+    if again is None:
+        return builder.anew(raw)
+    indicator, notes, override = again
+    return Built(indicator, None, notes, override)
 
 
 def made(raw, **named) -> Indicator:
@@ -275,17 +283,19 @@ def test_a_boolean_as_text_is_taken_with_a_note():
 
 def test_remembered_combinations_do_not_mix_up_true_and_one():
     builder = Builder(settings=SETTINGS, now=NOW)
-    assert builder.build(domain(action="Block", generateAlert=True)).indicator is not None
-    refused = builder.build(domain(action="Block", generateAlert=1))
+    assert build_with(builder, domain(action="Block", generateAlert=True)).indicator is not None
+    refused = build_with(builder, domain(action="Block", generateAlert=1))
     assert refused.problem is not None and refused.problem.reason == "wrong_type"
-    assert builder.build(domain(action="Block", generateAlert=True)).indicator is not None
-    assert builder.build(domain(action="Block", generateAlert="\0true")).problem is not None
+    assert build_with(builder, domain(action="Block", generateAlert=True)).indicator is not None
+    assert build_with(builder, domain(action="Block", generateAlert="\0true")).problem is not None
 
 
 def test_an_item_does_not_see_the_item_before():
     builder = Builder(settings=SETTINGS, now=NOW)
-    first = builder.build({"value": "a" * 40, "action": "BlockAndRemediate", "externalId": "1", "description": "d"})
-    second = builder.build({"value": "evil.example", "action": "BlockAndRemediate"})
+    first = build_with(
+        builder, {"value": "a" * 40, "action": "BlockAndRemediate", "externalId": "1", "description": "d"}
+    )
+    second = build_with(builder, {"value": "evil.example", "action": "BlockAndRemediate"})
     assert first.indicator is not None and second.indicator is not None
     assert first.indicator.action is Action.BLOCK_AND_REMEDIATE and first.notes == ()
     assert second.indicator.action is Action.BLOCK and second.notes
