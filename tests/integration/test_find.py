@@ -18,6 +18,7 @@ from shared.ledger import ids, index
 from shared.storage.connection import QUEUE
 from shared.storage.protocols import Row
 from tests.support.stacklab import Lab, wait_for
+from tests.support.webapp import WebApp
 
 
 @pytest.fixture(scope="module")
@@ -26,20 +27,13 @@ def app(tmp_path_factory: pytest.TempPathFactory) -> Iterator[App]:
         yield App(stack)
 
 
-class App:
-    """The app's routes with a function key."""
-
-    def __init__(self, stack: Stack) -> None:
-        self.stack = stack
-        self.session = requests.Session()
-        self.session.trust_env = False
-        self.session.headers["x-functions-key"] = stack.keys["host"]
+class App(WebApp):
+    """Sending by both doors, and finding it again."""
 
     def submit(self, *values: str, wait: int = 60, **fields: Any) -> str:
         """A submission over HTTP; its id."""
         body = {"indicators": [{"indicatorValue": value, "action": "Block"} for value in values], **fields}
-        url = f"{self.stack.url}/api/submissions?wait={wait}"
-        answer = self.session.post(url, json=body, timeout=180)
+        answer = self.session.post(self.url(f"submissions?wait={wait}"), json=body, headers=self.key, timeout=180)
         assert answer.status_code in (200, 202), answer.text
         return str(answer.json()["id"])
 
@@ -52,10 +46,6 @@ class App:
                 return ids.foreign_submission(*await service.put(QUEUE, text))
 
         return asyncio.run(work())
-
-    def get(self, path: str, accept: str = "*/*", **query: Any) -> requests.Response:
-        url = path if path.startswith("http") else f"{self.stack.url}/api/{path}"
-        return self.session.get(url, params=query or None, headers={"Accept": accept}, timeout=60)
 
     def find(self, **query: Any) -> dict[str, Any]:
         answer = self.get("submissions", **query)

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import http.client
 import json
-import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -14,6 +13,8 @@ import pytest
 import requests
 
 from local.stack import Stack, StackOptions
+from tests.support.stacklab import wait_for
+from tests.support.webapp import WebApp
 
 PROBLEM = "application/problem+json"
 
@@ -24,23 +25,13 @@ def app(tmp_path_factory: pytest.TempPathFactory) -> Iterator[App]:
         yield App(stack)
 
 
-class App:
-    """The app's routes with a function key."""
-
-    def __init__(self, stack: Stack) -> None:
-        self.stack = stack
-        self.session = requests.Session()
-        self.session.trust_env = False
-        self.key = {"x-functions-key": stack.keys["host"]}
+class App(WebApp):
+    """The door for submissions besides."""
 
     def post(self, body: Any, query: str = "", **headers: str) -> requests.Response:
         data = body if isinstance(body, bytes | str) else json.dumps(body)
-        url = f"{self.stack.url}/api/submissions{query}"
+        url = self.url(f"submissions{query}")
         return self.session.post(url, data=data, headers=self.key | headers, timeout=180)
-
-    def get(self, path: str) -> requests.Response:
-        url = path if path.startswith("http") else f"{self.stack.url}/api/{path}"
-        return self.session.get(url, headers=self.key, timeout=180)
 
 
 def domain(n: int, **fields: Any) -> dict[str, Any]:
@@ -165,13 +156,7 @@ def test_dead_letters_are_listed_whole_and_replayed_once(app: App, tmp_path: Pat
 
     queue = QueueClient.from_connection_string(app.stack.connection_string, "indicators")
     queue.send_message("\x7fneither")
-    for _ in range(120):
-        letters = app.get("dead-letters").json()["deadLetters"]
-        if letters:
-            break
-        time.sleep(0.25)
-    else:
-        raise AssertionError("no dead letter came")
+    letters = wait_for(lambda: app.get("dead-letters").json()["deadLetters"], "a dead letter is there")
     assert letters[0]["kind"] == "raw" and letters[0]["bytes"] == 8 and letters[0]["state"] == "open"
     master = {"x-functions-key": app.stack.keys["master"]}
     url = f"{app.stack.url}/api/dead-letters/{letters[0]['id']}/replay"

@@ -44,7 +44,7 @@ def api(tenant: RunningTenant) -> Iterator[Client]:
 
 
 def until(condition: Callable[[], bool]) -> None:
-    deadline = time.monotonic() + 20
+    deadline = time.monotonic() + 120
     while not condition():
         assert time.monotonic() < deadline
         time.sleep(0.01)
@@ -142,7 +142,7 @@ class TestTime:
         until(lambda: tenant.admin.counters()["calls"].get("import") == 1)
         assert tenant.admin.counters()["indicators"] == 0 and answers == []
         assert tenant.admin.clear_faults(fault) == 1
-        thread.join(20)
+        thread.join(120)
         assert answers == [200] and tenant.admin.counters()["indicators"] == 1
 
     def test_a_call_held_after_its_work_whose_client_dies_was_done(self, tenant: RunningTenant, api: Client) -> None:
@@ -246,7 +246,7 @@ def test_as_a_process_it_prints_one_line_and_ends_when_told(tmp_path: Path) -> N
                 with pytest.raises(requests.ReadTimeout):
                     api.session.get(api.base, timeout=0.3)
             process.send_signal(signal.SIGTERM)
-            assert process.stdout.read() == "" and process.wait(30) == 0
+            assert process.stdout.read() == "" and process.wait(120) == 0
         finally:
             process.kill()
 

@@ -16,24 +16,25 @@ class FailsAt:
 
     async def __call__(self, when: str, what: str) -> None:
         self.points += 1
-        if self.points == self._point:
+        if self._here():
             self.met = True
-            raise StorageError(f"{when} {what}")
+            raise self._error(f"{when} {what}")
+
+    def _here(self) -> bool:
+        return self.points == self._point
+
+    def _error(self, where: str) -> BaseException:
+        return StorageError(where)
 
 
-class DiesAt:
-    """The worker is dead from its n-th point (0: never) on. `met`: whether it came to that."""
+class DiesAt(FailsAt):
+    """The worker is dead from its n-th point (0: never) on."""
 
-    def __init__(self, point: int) -> None:
-        self._point = point
-        self.points = 0
-        self.met = False
+    def _here(self) -> bool:
+        return 0 < self._point <= self.points
 
-    async def __call__(self, when: str, what: str) -> None:
-        self.points += 1
-        if 0 < self._point <= self.points:
-            self.met = True
-            raise Killed
+    def _error(self, where: str) -> BaseException:
+        return Killed(where)
 
 
 def dies_before(operation: str) -> Gate:
