@@ -152,11 +152,6 @@ def delete_group(name: str, subscription: str) -> Command:
     return Command(f"delete the resource group {name}", line, changes=True, timeout=3600)
 
 
-def delete_registration(client_id: str) -> Command:
-    """Delete an app registration; Entra ID keeps it for 30 days."""
-    return Command(f"delete the app registration {client_id}", ("ad", "app", "delete", "--id", client_id), changes=True)
-
-
 def every() -> list[Command]:
     """One of each, in each of its forms: what a test shows to the Azure CLI's own parser."""
     file, sub, identifier = Path("infra/params/dev.bicepparam"), "00000000-0000-0000-0000-000000000000", "1-2"
@@ -171,7 +166,7 @@ def every() -> list[Command]:
     found += [deployment("sub", "westeurope", "relay-identity", sub), deployment("group", "rg", "relay-main", sub)]
     found += [app("rg", "func", sub), app_keys("rg", "func", sub), deleted_vaults(sub)]
     found += [recover_vault("kv", "westeurope", sub), resources("rg", sub), locks("rg", sub), delete_lock(lock, sub)]
-    return [*found, delete_group("rg", sub), delete_registration(identifier)]
+    return [*found, delete_group("rg", sub)]
 
 
 def _of(subscription: str) -> tuple[str, ...]:

@@ -110,7 +110,7 @@ class Deployment:
         self._say("  there already: " + (", ".join(name for name, is_there in there if is_there) or "nothing"))
         if self._tenant.main.get("privateNetworking") and self._tenant.main.get("deployPlaybooks"):
             self._say(
-                "  with private networking a playbook on the Consumption plan cannot reach the queue: use the ones that "
+                "  with private networking a playbook on the Consumption plan cannot reach the queue: use those that "
                 "submit over HTTP"
             )
         self.told |= {"subscription": found.subscription, "group": self._tenant.group}

@@ -2,8 +2,8 @@
 
 It is shown nowhere. `rotate` overlaps: a new secret, tried until Entra gives a token for it, then stored as a new
 version, then the old ones that this script made are removed; the app goes on all the time (docs/identity.md). Tried
-before it is stored, so that the vault never holds a secret that does not work. A run that breaks off leaves at worst a secret
-at the registration that nobody knows: the next rotation removes it.
+before it is stored, so that the vault never holds a secret that does not work. A run that breaks off leaves at worst a
+secret at the registration that nobody knows: the next rotation removes it.
 """
 
 from __future__ import annotations

@@ -63,6 +63,11 @@ class Registration:
         if "No password credential found" not in answer.body.decode("utf-8", "replace"):
             self._fine(answer, "remove a client secret")
 
+    def delete(self) -> None:
+        """Delete the registration itself; Entra ID keeps it for 30 days. Raises Failed."""
+        answer = self._site.ask_patiently("DELETE", self._path, self._headers)
+        self._fine(answer, "delete the app registration")
+
     def _fine(self, answer: Answer, what: str) -> None:
         if answer.status in (200, 201, 204):
             return
@@ -122,7 +127,7 @@ class Vault:
         if answer.status == 403:
             raise NotYet(
                 f"Could not {what}: you lack the role on the vault. {said}",
-                "Key Vault Secrets Officer on the vault (secretOfficers in the parameter file); it takes minutes to show.",
+                "Key Vault Secrets Officer on the vault (secretOfficers in the file); it takes minutes to show.",
             )
         if answer.status == 409 and "deleted" in said:
             raise Failed(f"Could not {what}: {said}", "az keyvault secret recover --vault-name VAULT --name NAME")
