@@ -51,7 +51,7 @@ class Indicator(NamedTuple):
 
     `expiration` is None only when `never` was asked for by name. Fields that are None are not sent.
 
-    A tuple, since that is made in a fifth of the time of a frozen dataclass, which would take longer than all else that
+    A tuple, since that is made in a tenth of the time of a frozen dataclass, which would take longer than all else that
     is done for an item. First come the fields that differ from item to item.
     """
 
