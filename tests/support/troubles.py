@@ -3,10 +3,14 @@
 from __future__ import annotations
 
 import asyncio
+from typing import TYPE_CHECKING
 
 from shared.errors import StorageError, UnavailableError
 from tests.support.memory import Killed
 from tests.support.rig import Host
+
+if TYPE_CHECKING:
+    from tests.support.crash import World
 
 AT_DEFENDER = frozenset({"import", "list", "delete"})
 _SLOW = 70.0  # seconds: longer than anybody waits
@@ -40,3 +44,27 @@ async def befall(host: Host, trouble: str, what: str) -> None:
                 message[0] = min(message[0], service.now())
         case _:
             raise ValueError(trouble)
+
+
+class Troubled:
+    """A worker's gate: what befalls it at its n-th point is in `plan`. Give it its `host` before it is used."""
+
+    def __init__(self, world: World, plan: dict[int, str]) -> None:
+        self.world = world
+        self.plan = plan
+        self.points = 0
+        self.host: Host | None = None
+
+    async def __call__(self, when: str, what: str) -> None:
+        assert self.host is not None
+        if self.host.dead:
+            raise Killed
+        self.points += 1
+        if when == "after" and what.endswith("submissions"):
+            self.world.check_sums()
+        if trouble := self.plan.pop(self.points, ""):
+            self.met(trouble, what)
+            await befall(self.host, trouble, what)
+
+    def met(self, trouble: str, what: str) -> None:
+        """Told of each trouble that is run into."""

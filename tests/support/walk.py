@@ -33,7 +33,7 @@ from tests.support.items import value
 from tests.support.memory import Killed
 from tests.support.rig import Host
 from tests.support.steps import VALUES, Step
-from tests.support.troubles import befall
+from tests.support.troubles import Troubled
 
 REFUSED = "refused.evil-domain.com"  # Defender says no to this one, for good
 _BEHIND = 900_000_000  # an undo stands behind whatever repeats the submission
@@ -53,27 +53,19 @@ class Sent:
     key: str = ""
 
 
-class Gate:
-    """Stands before and after each operation of a worker and carries out its troubles."""
+class Gate(Troubled):
+    """The gate of a walk's worker; operations and troubles are counted."""
 
     def __init__(self, walk: Walk) -> None:
+        super().__init__(walk.world, {})
         self.walk = walk
-        self.points = 0
-        self.plan: dict[int, str] = {}
-        self.host: Host | None = None
 
     async def __call__(self, when: str, what: str) -> None:
-        assert self.host is not None
-        if self.host.dead:
-            raise Killed
-        self.points += 1
         self.walk.operations += when == "before"
-        if when == "after" and what.endswith("submissions"):
-            self.walk.world.check_sums()
-        trouble = self.plan.pop(self.points, "")
-        if trouble:
-            self.walk.hits[f"{trouble} {what}"] += 1
-            await befall(self.host, trouble, what)
+        await super().__call__(when, what)
+
+    def met(self, trouble: str, what: str) -> None:
+        self.walk.hits[f"{trouble} {what}"] += 1
 
 
 class Walk:

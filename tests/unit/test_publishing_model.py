@@ -16,9 +16,8 @@ from hypothesis import strategies as st
 from shared.settings import Settings
 from tests.support import share, virtual
 from tests.support.crash import World
-from tests.support.memory import Killed
 from tests.support.rig import Host
-from tests.support.troubles import befall
+from tests.support.troubles import Troubled
 
 VALUES = 4
 
@@ -57,28 +56,8 @@ troubles = st.builds(
 )
 
 
-class Gated:
-    """A worker's gate: carries out its troubles."""
-
-    def __init__(self, world: World, plan: dict[int, str]) -> None:
-        self.world = world
-        self.plan = plan
-        self.points = 0
-        self.host: Host | None = None
-
-    async def __call__(self, when: str, what: str) -> None:
-        assert self.host is not None
-        if self.host.dead:
-            raise Killed
-        self.points += 1
-        if when == "after" and what.endswith("submissions"):
-            self.world.check_sums()
-        if trouble := self.plan.get(self.points):
-            await befall(self.host, trouble, what)
-
-
 def a_host(world: World, plan: dict[int, str]) -> Host:
-    gate = Gated(world, plan)
+    gate = Troubled(world, plan)
     worker = world.rig.worker(gate=gate)
     worker.settler._rnd = random.Random(1)
     gate.host = Host(world.rig, worker)

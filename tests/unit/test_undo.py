@@ -266,11 +266,8 @@ def test_while_no_call_may_be_made_an_undo_waits_without_failing() -> None:
 
 def test_a_deletion_that_fails_is_tried_again() -> None:
     async def main() -> None:
-        rig = Rig()
-        worker = rig.worker()
-        host = Host(rig, worker)
-        name = await post(rig, 1, 2, 3)
-        await host.drain(20.0)
+        rig, host, name = await published(1, 2, 3)
+        worker = host.publishing
         honest = worker.retirer._defender.delete
         failed: list[str] = []
 
@@ -292,11 +289,8 @@ def test_a_deletion_that_fails_is_tried_again() -> None:
 
 def test_the_newest_intent_of_an_undo_is_kept_by_its_own_age() -> None:
     async def main() -> None:
-        rig = Rig()
-        worker = rig.worker()
-        host = Host(rig, worker)
-        name = await post(rig, 1)
-        await host.drain(20.0)
+        rig, host, name = await published(1)
+        worker = host.publishing
         await asyncio.sleep(80 * 86_400.0)
         undone = await undo(rig, name)
         await host.drain(60.0)
@@ -313,11 +307,8 @@ def test_the_newest_intent_of_an_undo_is_kept_by_its_own_age() -> None:
 
 def test_the_history_of_a_value_tells_when_it_was_undone_and_in_which_order() -> None:
     async def main() -> None:
-        rig = Rig()
-        worker = rig.worker()
-        host = Host(rig, worker)
-        name = await post(rig, 1)
-        await host.drain(20.0)
+        rig, host, name = await published(1)
+        worker = host.publishing
         await asyncio.sleep(1000.0)
         at = worker.stores.clock.now()
         undone = await undo(rig, name)
