@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import dataclasses
 import json
+import re
 import time
 import uuid
 from collections.abc import Iterator
@@ -257,8 +258,8 @@ def test_an_incident_is_submitted_and_gets_a_comment(lab: Lab) -> None:
     assert lines[0] == "Defender Indicator Relay: Of 4 submitted: 2 accepted, 2 rejected; finished."
     assert lines[1] == "Action Audit, for P7D."
     assert lines[2] == "Refused, and why:"
-    assert lines[3].startswith("192.168.7.7: '192.168.7.7' is a private address.")
-    assert lines[4].startswith("javascript:alert('<b>1</b>')//https[://]x.example/: ")
+    assert lines[3].startswith("'192.168.7.7' is a private address.")
+    assert lines[4].startswith("value \"javascript:alert('<b>1</b>')//https[://]x.example/\" is not a whole URL.")
     assert lines[5] == ("Not sent, because they are no indicators: 4 of 8 entities (filehash sha256ac, host, account).")
     assert lines[6] == f"Status: {submission['link']}" and len(lines) == 7
     assert lab.held("45.137.202.1")["action"] == "Audit" and lab.held("dns.submitted-playbook.com")
@@ -323,7 +324,7 @@ def test_while_the_relay_is_paused_the_comment_says_pending_and_where_to_look(la
         assert pauses == sorted(pauses) and pauses[0] == 5 and pauses[-1] == 60
         text = lab.sentinel.text()
         assert "1 not finished" in text and "Pending: not finished when this comment was written." in text
-        assert "10.9.9.9: " in text
+        assert "'10.9.9.9' is a private address" in text
         assert "/api/submissions/" in text.splitlines()[-1]
     finally:
         lab.ask("resume", "Operations.Manage", body={"reason": "the end of the test"})
@@ -388,7 +389,7 @@ def test_an_outcome_that_cannot_be_asked_for_leaves_what_is_known(lab: Lab) -> N
     run = lab.run(SUBMIT_ON_INCIDENT, incident(ip("45.137.202.7"), ip("10.3.3.3"), number=7210))
     assert run.status == "Succeeded"
     text = lab.sentinel.text()
-    assert "Pending" in text and "10.3.3.3: '10.3.3.3' is a private address" in text
+    assert "Pending" in text and "'10.3.3.3' is a private address" in text
     assert "/api/submissions/" in text
 
 
@@ -462,3 +463,40 @@ def test_the_default_blocks_nothing_and_does_not_stand_for_long() -> None:
         assert definition["parameters"]["action"]["defaultValue"] == "Audit"
         assert "Allowed" not in definition["parameters"]["action"]["allowedValues"]
         assert definition["parameters"]["expiration"]["defaultValue"] == "P7D"
+
+
+# --- What the document says ------------------------------------------------------------------------------------------
+
+DOCUMENT = (Path(__file__).resolve().parents[2] / "docs" / "playbooks.md").read_text("utf-8")
+
+
+def blocks(language: str) -> list[str]:
+    """The fenced blocks of the document in a language."""
+    return re.findall(rf"^```{language}\n(.*?)^```$", DOCUMENT, flags=re.MULTILINE | re.DOTALL)
+
+
+def test_the_comment_in_the_document_is_what_such_an_incident_gets(lab: Lab) -> None:
+    entities = [ip("45.137.204.1"), ip("192.168.7.7"), domain("dns.document-playbook.com"), domain("evil")]
+    left_out = [filehash("a" * 64, "SHA256AC"), host("victim"), account("a"), account("b")]
+    assert lab.run(SUBMIT_ON_INCIDENT, incident(*entities, *left_out, number=7401)).status == "Succeeded"
+    shown = [line.removeprefix("  - ") for line in blocks("")[0].splitlines()]
+    said = [line for line in lab.sentinel.text().splitlines() if line]
+    assert len(shown) == len(said)
+    for written, got in zip(shown, said, strict=True):
+        start, found, _ = written.replace("https://HOST", lab.stack.url).partition("/api/submissions/")
+        assert got.startswith(start + found) if found else got == written
+
+
+def test_the_ready_actions_of_the_document_work(lab: Lab) -> None:
+    found = [json.loads(block) for block in blocks("json")]
+    assert [sorted(actions) for actions in found] == [["Put_message"], ["Submit", "What_became_of_it"]]
+    text = json.dumps(found).replace("https://ACCOUNT.queue.core.windows.net/indicators", lab.door.url)
+    text = text.replace("https://HOST", lab.stack.url).replace("API-CLIENT-ID", lab.stack.tenant["api_client_id"])
+    by_queue, by_http = json.loads(text)
+    envelope = {**QUEUE_ON_INCIDENT, "parameters": {}}
+    run = Workflow({**envelope, "actions": by_queue}, parameters={}, world=lab.world).run(incident(number=7402))
+    assert run.status == "Succeeded" and lab.submissions(7402)[0]["counts"]["accepted"] == 2
+    lab.world.tokens = {"": lab.submitter.token}
+    run = Workflow({**envelope, "actions": by_http}, parameters={}, world=lab.world).run(incident(number=7403))
+    assert run.outputs("What_became_of_it") == "Of 2 submitted: 2 accepted; finished."
+    assert lab.held("5d41402abc4b2a76b9719d911017c592")["action"] == "BlockAndRemediate"
