@@ -167,10 +167,9 @@ def explained(does: str, said: str) -> Failed:
             groups = {name: value or "it" for name, value in found.groupdict().items()}
             shown = "" if kind is NotThere else f"\n{_short(text)}"
             return kind(f"Could not {does}: {what.format_map(groups)}.{shown}", remedy.format_map(groups))
-    return Failed(
-        f"Could not {does}:\n{_short(text) or 'the Azure CLI said nothing'}",
-        "az login, az upgrade; or run it by hand with --debug.",
-    )
+    shown = _short(text)
+    last = shown.splitlines()[-1].strip() if shown else "the Azure CLI said nothing"
+    return Failed(f"Could not {does}: {last}\n{shown}", "az login, az upgrade; or run it by hand with --debug.")
 
 
 def _short(text: str) -> str:

@@ -7,6 +7,7 @@ are those of the CLI and of Resource Manager. Parameter files are read as text: 
 
 from __future__ import annotations
 
+import fcntl
 import json
 import os
 import re
@@ -184,6 +185,8 @@ def about_things(line: list[str], state: dict[str, Any]) -> Any:
 def main() -> int:
     line = sys.argv[1:]
     file = Path(os.environ["FAKE_AZ_STATE"])
+    alone = file.with_suffix(".lock").open("w")
+    fcntl.flock(alone, fcntl.LOCK_EX)  # several tenants may ask at once
     state = json.loads(file.read_text("utf-8"))
     state["calls"].append(line)
     status = 0

@@ -248,6 +248,6 @@ class Cloud:
         finally:
             connection.close()
         bare = re.sub(r"\?.*", "", path)
-        self.events += [word for word in ("pause", "resume") if bare == f"/api/{word}"]
+        self.events += [word for word in ("pause", "resume") if bare == f"/api/{word}" and answer.status == 200]
         passed = ("content-type", "retry-after", "location")
         return answer.status, {n: v for n, v in answer.getheaders() if n.lower() in passed}, content
