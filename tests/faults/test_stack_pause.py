@@ -31,9 +31,11 @@ def order(here: Lab, path: str, reason: str) -> dict[str, Any]:
 
 
 @pytest.mark.slow
-@pytest.mark.alone
 @pytest.mark.timeout(1500)
-@pytest.mark.parametrize(("workers", "messages"), [(1, 13_000 if LONG else 3_000), (3, 13_000 if LONG else 5_000)])
+@pytest.mark.parametrize(
+    ("workers", "messages"),
+    [(1, 13_000 if LONG else 3_000), pytest.param(3, 13_000 if LONG else 5_000, marks=pytest.mark.alone)],
+)
 def test_paused_in_the_middle_of_thousands_and_resumed(lab: Callable[..., Lab], workers: int, messages: int) -> None:
     here = lab(workers=workers)
     texts = [message(f"n{number}.pause.example") for number in range(messages)]

@@ -17,9 +17,8 @@ WITH_ONE = ALL if os.environ.get("TEST_LONG") else 5_000
 
 
 @pytest.mark.slow
-@pytest.mark.alone
 @pytest.mark.timeout(900)
-@pytest.mark.parametrize(("workers", "messages"), [(1, WITH_ONE), (3, ALL)])
+@pytest.mark.parametrize(("workers", "messages"), [(1, WITH_ONE), pytest.param(3, ALL, marks=pytest.mark.alone)])
 def test_thousands_of_messages_are_accepted_within_the_budget_and_the_sum_is_true_all_the_while(
     lab: Callable[..., Lab], workers: int, messages: int
 ) -> None:
