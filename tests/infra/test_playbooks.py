@@ -47,7 +47,8 @@ SHA256 = "6b1f0d5c9e3a47d28c60f4b7a91e5d3382c7e46f05b9a1d4e8f2736c5a0b9d1e"
 
 @pytest.fixture(scope="module")
 def stack(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Stack]:
-    options = StackOptions(folder=tmp_path_factory.mktemp("playbooks"), easy_auth=True)
+    often = {"AzureFunctionsJobHost__extensions__queues__maxPollingInterval": "00:00:00.200"}
+    options = StackOptions(folder=tmp_path_factory.mktemp("playbooks"), easy_auth=True, settings=often)
     with Stack(options) as running:
         yield running
 

@@ -7,6 +7,7 @@ hands the request on to Azurite as it came, since Azurite is told of account key
 from __future__ import annotations
 
 import dataclasses
+import functools
 import re
 from collections.abc import Mapping
 from datetime import UTC, datetime, timedelta
@@ -132,6 +133,11 @@ class QueueDoor:
 
 
 def _key(stack: Stack, token: str) -> Any:
+    return _keys(stack)[jwt.get_unverified_header(token)["kid"]]
+
+
+@functools.cache
+def _keys(stack: Stack) -> dict[str, Any]:
     tenant = stack.tenant
     with requests.Session() as session:
         session.trust_env = False
@@ -140,8 +146,7 @@ def _key(stack: Stack, token: str) -> Any:
             f"{tenant['entra']}/{tenant['tenant_id']}/v2.0/.well-known/openid-configuration", timeout=10
         )
         keys = session.get(about.json()["jwks_uri"], timeout=10).json()["keys"]
-    name = jwt.get_unverified_header(token)["kid"]
-    return jwt.PyJWK(next(key for key in keys if key["kid"] == name), "RS256").key
+    return {key["kid"]: jwt.PyJWK(key, "RS256").key for key in keys}
 
 
 class _Html(HTMLParser):
