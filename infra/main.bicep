@@ -142,6 +142,33 @@ param actionGroupId string = ''
 @maxValue(1440)
 param oldestPendingMinutes int = 30
 
+// --- Playbooks --------------------------------------------------------------------------------------------------------
+
+@description('Whether the playbooks for Microsoft Sentinel are deployed (docs/playbooks.md). Default no: not everybody has Sentinel. Yes takes an identity for them from the first step, and over HTTP its role from the second.')
+param deployPlaybooks bool = false
+
+@description('Resource id of the Log Analytics workspace with Sentinel, which may be of another resource group. Default: none; playbooks take one.')
+param sentinelWorkspaceId string = ''
+
+@description('Name of the playbooks\' identity. Default: as the first step names it.')
+param playbookIdentityName string = 'id-${name}-playbook'
+
+@description('What Defender does on a match of what a playbook sends. Default Audit: an entity of an incident may be a victim\'s address, and Audit blocks nothing.')
+@allowed(['Audit', 'Warn', 'Block', 'BlockAndRemediate'])
+param playbookAction string = 'Audit'
+
+@description('How long what a playbook sends stands, as a duration. Default seven days: what nobody looked at is gone soon.')
+param playbookExpiration string = 'P7D'
+
+@description('Whether an automation rule runs a playbook for each new incident. Default no: which incidents are worth it is for the SOC to say.')
+param automationRule bool = false
+
+@description('Resource ids of the analytics rules whose incidents the automation rule takes. Default: those of all rules.')
+param analyticsRuleIds string[] = []
+
+@description('Object id of the service principal "Azure Security Insights" in this tenant, which runs playbooks for Sentinel and gets its role on this resource group. Default: none, it has it already.')
+param securityInsightsPrincipalId string = ''
+
 // --- Names ------------------------------------------------------------------------------------------------------------
 
 var suffix = uniqueString(resourceGroup().id)
@@ -386,7 +413,11 @@ module authentication 'modules/auth.bicep' = {
     appName: app.outputs.name
     enabled: easyAuth
     apiClientId: apiClientId
-    allowedApplications: concat(callerApplications, allowAzureCli ? [azureCliAppId] : [])
+    allowedApplications: concat(
+      callerApplications,
+      allowAzureCli ? [azureCliAppId] : [],
+      deployPlaybooks ? [playbookIdentity!.properties.clientId] : []
+    )
   }
 }
 
@@ -400,6 +431,34 @@ module diagnostics 'modules/diagnostics.bicep' = {
     dataAccountName: dataAccountName
     vaultName: vaultName
     auditTables: auditTables
+  }
+}
+
+resource playbookIdentity 'Microsoft.ManagedIdentity/userAssignedIdentities@2023-01-31' existing = if (deployPlaybooks) {
+  name: playbookIdentityName
+}
+
+module playbooks 'modules/playbooks.bicep' = if (deployPlaybooks) {
+  name: '${name}-playbooks'
+  dependsOn: [dataStorageAccount]
+  params: {
+    name: name
+    location: location
+    tags: tags
+    sentinelWorkspaceId: sentinelWorkspaceId
+    identityName: playbookIdentityName
+    action: playbookAction
+    expiration: playbookExpiration
+    queueUrl: 'https://${dataAccountName}.queue.${storageHost}/${queues[0]}'
+    queueName: queues[0]
+    storageAccountName: dataAccountName
+    privateNetworking: privateNetworking
+    functionAppHostname: app.outputs.hostname
+    apiClientId: easyAuth ? apiClientId : ''
+    automationRule: automationRule
+    analyticsRuleIds: analyticsRuleIds
+    securityInsightsPrincipalId: securityInsightsPrincipalId
+    logWorkspaceId: monitoring.outputs.workspaceId
   }
 }
 
@@ -453,3 +512,5 @@ output identityPrincipalId string = identity.properties.principalId
 output identityClientId string = identity.properties.clientId
 @description('Address from which the app goes out to the internet; empty without a NAT gateway.')
 output egressAddress string = privateNetworking ? network!.outputs.egressAddress : ''
+@description('What the playbooks could not be deployed with, and what to use instead; to be shown to whoever deploys.')
+output playbookNotes string[] = deployPlaybooks ? playbooks!.outputs.notes : []

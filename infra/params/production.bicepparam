@@ -12,10 +12,15 @@ param alwaysReadyHttp = 1
 param alwaysReadyPublisher = 1
 param storageRedundancy = 'Standard_ZRS'
 param lock = true
-// Object id of the identity of a playbook that puts messages on the queue.
+// Object id of an application that puts messages on the queue.
 param senders = [
   { principalId: '44444444-4444-4444-8444-444444444444', principalType: 'ServicePrincipal' }
 ]
+// Sentinel's way: which incidents a playbook is run for is then chosen in Sentinel. Without Sentinel take these three away.
+param deployPlaybooks = true
+param sentinelWorkspaceId = '/subscriptions/00000000-0000-4000-8000-000000000001/resourceGroups/rg-siem/providers/Microsoft.OperationalInsights/workspaces/log-sentinel'
+// Object id of "Azure Security Insights" in this tenant.
+param securityInsightsPrincipalId = 'bbbbbbbb-bbbb-4bbb-8bbb-bbbbbbbbbbbb'
 param actionGroupEmails = ['soc@contoso.example']
 param tags = {
   product: 'defender-indicator-relay'

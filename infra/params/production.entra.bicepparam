@@ -1,6 +1,7 @@
 using '../entra.bicep'
 
 param name = 'relay'
+param playbooks = true
 param credential = 'federated'
 param authMode = 'easy-auth'
 // Object id of the group of those who operate the relay.

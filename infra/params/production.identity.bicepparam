@@ -1,6 +1,7 @@
 using '../identity.bicep'
 
 param name = 'relay'
+param playbooks = true
 param location = 'westeurope'
 param tags = {
   product: 'defender-indicator-relay'

@@ -49,6 +49,9 @@ def test_every_parameter_file_is_among_the_reviewed() -> None:
     assert {name.partition(".")[0] for name in named} == set(SETS)
 
 
+SENTINEL = "/subscriptions/x/resourceGroups/rg-siem/providers/Microsoft.OperationalInsights/workspaces/log-sentinel"
+
+
 def variant(folder: Path, **lines: str) -> Path:
     """A parameter file of main.bicep with these values, as Bicep expressions."""
     template = os.path.relpath(INFRA / "main.bicep", folder)
@@ -64,6 +67,10 @@ def variant(folder: Path, **lines: str) -> Path:
         ({"credential": "'managed-identity'", "authMode": "'keys'"}, "AzureCloud"),
         ({"privateNetworking": "true", "appPublicAccess": "false", "privateDnsZones": "false"}, "AzureCloud"),
         ({"privateNetworking": "true", "appPublicAccess": "false", "credential": "'secret'"}, "AzureUSGovernment"),
+        (
+            {"deployPlaybooks": "true", "sentinelWorkspaceId": f"'{SENTINEL}'", "privateNetworking": "true"},
+            "AzureCloud",
+        ),
         ({"alerts": "false", "workspaceId": "'/subscriptions/x/workspaces/soc'", "natGateway": "true"}, "AzureCloud"),
         ({"defenderTenantId": "'00000000-0000-4000-8000-000000000009'", "cloud": "'gcc'"}, "AzureCloud"),
     ],
@@ -92,6 +99,12 @@ def test_other_choices_are_as_safe(lines: dict[str, str], cloud: str, tmp_path: 
         assert "privatelink.vaultcore.usgovcloudapi.net" in zones and "privatelink.azurewebsites.us" in zones
     if lines.get("privateDnsZones") == "false":
         assert not made.of("Microsoft.Network/privateDnsZones")
+    if "deployPlaybooks" in lines:
+        assert "private networking" in " ".join(made.outputs["playbookNotes"])
+        assert not [one for one in made.of("Microsoft.Logic/workflows") if "queue" in one["name"]]
+        policy = made.one("Microsoft.Web/sites/config", "/authsettingsV2")["properties"]["identityProviders"]
+        passed = policy["azureActiveDirectory"]["validation"]["defaultAuthorizationPolicy"]["allowedApplications"]
+        assert [one for one in passed if "/id-relay-playbook'" in one], "the playbooks' identity is let through"
     if lines.get("alerts") == "false":
         assert not made.of("Microsoft.Insights/scheduledQueryRules")
         assert not made.of("Microsoft.OperationalInsights/workspaces")

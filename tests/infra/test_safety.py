@@ -11,6 +11,7 @@ import pytest
 from local.host.easyauth import AuthSettings
 from tests.infra.expanded import BEFORE, GROUP_ID, SETS, TENANT, Expanded, golden
 
+AUTOMATION = "f4c81013-99ee-4d62-a7ee-b3f1f648599a"
 # What a secret looks like, or how a template would fetch one.
 _SECRETS = re.compile(
     r"list(Keys|Secrets|AccountSas|ServiceSas|Credentials|\w*Keys)\(|AccountKey=|SharedAccessKey|[?&]sig=|Password=|"
@@ -26,6 +27,8 @@ _ROLES = {
     "4633458b-17de-408a-b874-0445c86b69e6": "Key Vault Secrets User",
     "b86a8fe4-44ce-4948-aee5-eccb2c155cd7": "Key Vault Secrets Officer",
     "3913510d-42f4-4e42-8a64-420c390055eb": "Monitoring Metrics Publisher",
+    "3e150937-b8fe-4cfb-8069-0eaf05ecd056": "Microsoft Sentinel Responder",
+    AUTOMATION: "Microsoft Sentinel Automation Contributor",
 }
 # Known on Flex Consumption to be refused or to break the app (Microsoft's own list, and the Core Tools).
 _NOT_ON_FLEX = re.compile(
@@ -103,9 +106,11 @@ def test_each_role_is_on_a_resource_and_of_those_that_are_known(made: Expanded) 
     assignments = made.of("Microsoft.Authorization/roleAssignments")
     assert len(assignments) >= 16
     for one in assignments:
-        scope = one.get("scope", "")
-        assert scope.startswith(f"{GROUP_ID}/providers/Microsoft."), "as wide as the group or wider"
-        assert one["properties"]["roleDefinitionId"].rpartition("/")[2] in _ROLES
+        scope, role = one.get("scope", ""), one["properties"]["roleDefinitionId"].rpartition("/")[2]
+        assert role in _ROLES
+        # Sentinel runs playbooks of a group, and its role is taken on groups alone; it can do nothing with data.
+        narrow = re.match(r"/subscriptions/[\w-]+/resourceGroups/[\w-]+/providers/Microsoft\.", scope)
+        assert narrow or (role == AUTOMATION and scope in ("", GROUP_ID)), "as wide as the group or wider"
         assert one["properties"].get("description"), "each says what it is for"
     assert not made.of("Microsoft.Authorization/roleDefinitions")
 
