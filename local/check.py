@@ -18,6 +18,7 @@ from local.azurite.server import node
 
 ROOT = Path(__file__).resolve().parents[1]
 _AZURITE = ROOT / "local" / "azurite"
+_NPM = (_AZURITE, ROOT / "tests" / "infra" / "kql")
 _COMPILE = ["pip", "compile", "--generate-hashes", "--no-emit-index-url", "--no-emit-find-links"]
 _COMPILE += ["--python-version", "3.13"]
 #: Lock file -> what it is compiled from. requirements-dev.txt comes second: it keeps to the versions deployed.
@@ -110,23 +111,29 @@ def _differences(old: str, new: str) -> list[str]:
     return [line for line in lines if re.match(r"[+-][^+-]", line)][:20]
 
 
-def npm_lock(fix: bool) -> str | None:
-    """local/azurite/package-lock.json in step with package.json"""
+def npm_locks(fix: bool) -> str | None:
+    """package-lock.json in step with package.json"""
+    faults = [said for folder in _NPM if (said := _npm_lock(folder, fix)) is not None]
+    return "\n".join(faults) or None
+
+
+def _npm_lock(folder: Path, fix: bool) -> str | None:
     binary = node()
     cli = binary.parent.parent / "lib" / "node_modules" / "npm" / "bin" / "npm-cli.js"
+    name = folder.relative_to(ROOT) / "package-lock.json"
     with tempfile.TemporaryDirectory() as scratch:
-        for name in ("package.json", "package-lock.json", ".npmrc"):
-            shutil.copy(_AZURITE / name, scratch)
+        for file in ("package.json", "package-lock.json", ".npmrc"):
+            shutil.copy(folder / file, scratch)
         fine, said = _run_online([binary, cli, "install", "--package-lock-only", "--ignore-scripts"], Path(scratch))
         if not fine:
-            return f"npm cannot resolve package.json:\n{said}"
-        locked, fresh = ((folder / "package-lock.json").read_text("utf-8") for folder in (_AZURITE, Path(scratch)))
+            return f"npm cannot resolve {name.with_name('package.json')}:\n{said}"
+        locked, fresh = ((place / "package-lock.json").read_text("utf-8") for place in (folder, Path(scratch)))
         if json.loads(locked) == json.loads(fresh):
             return None
         if fix:
-            shutil.copy(Path(scratch) / "package-lock.json", _AZURITE)
+            shutil.copy(Path(scratch) / "package-lock.json", folder)
             return None
-        return "package-lock.json is out of step with package.json; scripts/check --fix renews it"
+        return f"{name} is out of step with package.json; scripts/check --fix renews it"
 
 
 def addresses(_fix: bool) -> str | None:
@@ -136,11 +143,13 @@ def addresses(_fix: bool) -> str | None:
         for number, line in enumerate((ROOT / name).read_text("utf-8").splitlines(), 1):
             if re.search(r"https?://|file:|--(extra-)?index-url|--find-links|--trusted-host", line.partition("#")[0]):
                 faults.append(f"{name}:{number}: {line.strip()}")
-    for place, entry in json.loads((_AZURITE / "package-lock.json").read_text("utf-8"))["packages"].items():
-        if "resolved" in entry:
-            faults.append(f"package-lock.json: {place} names where it was fetched from")
-        if place and "integrity" not in entry:
-            faults.append(f"package-lock.json: {place} has no integrity hash")
+    for folder in _NPM:
+        lock = folder / "package-lock.json"
+        for place, entry in json.loads(lock.read_text("utf-8"))["packages"].items():
+            if "resolved" in entry:
+                faults.append(f"{lock.relative_to(ROOT)}: {place} names where it was fetched from")
+            if place and "integrity" not in entry:
+                faults.append(f"{lock.relative_to(ROOT)}: {place} has no integrity hash")
     return "\n".join(faults) or None
 
 
@@ -188,18 +197,19 @@ def shell(_fix: bool) -> str | None:
 
 def bicep(_fix: bool) -> str | None:
     """bicep lint"""
-    files = sorted((ROOT / "infra").glob("**/*.bicep"))
+    files = sorted((ROOT / "infra").glob("**/*.bicep")) + sorted((ROOT / "infra").glob("**/*.bicepparam"))
     cli = shutil.which("bicep")
     if not files:
         return None
     if cli is None:
-        print(f"  SKIPPED: no bicep CLI on PATH, so {len(files)} templates in infra/ were NOT checked", file=sys.stderr)
+        said = f"no bicep CLI on PATH, so {len(files)} files in infra/ were NOT checked by it; see tests/infra"
+        print(f"  SKIPPED: {said}", file=sys.stderr)
         return None
     faults = []
     for file in files:
         # Most mistakes inside `properties` are warnings with status 0: what is said counts, not the status.
         fine, said = _run([cli, "lint", file])
-        if not fine or re.search(r"\b(Warning|Error)\b", said):
+        if not fine or re.search(r"\b(Error|Warning|Info)\b", said):
             faults.append(said)
     return "\n".join(faults) or None
 
@@ -209,7 +219,7 @@ CHECKS: tuple[Callable[[bool], str | None], ...] = (
     form,
     types,
     python_locks,
-    npm_lock,
+    npm_locks,
     addresses,
     settings,
     contract,
