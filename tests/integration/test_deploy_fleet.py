@@ -228,6 +228,7 @@ def test_a_fleet_that_is_interrupted_ends_its_runs(cloud: Cloud, folder: Path) -
 # The whole of it
 
 
+@pytest.mark.slow
 def test_deploy_ends_with_a_verified_app(
     cloud: Cloud, folder: Path, tmp_path: Path, stack: Callable[..., Stack]
 ) -> None:
@@ -275,6 +276,7 @@ def test_no_command_line_can_hold_a_secret() -> None:
     assert len({command.line[:3] for command in az.every()}) >= 18
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(not os.environ.get("TEST_AZURE_CLI"), reason="TEST_AZURE_CLI=1 installs the Azure CLI (700 MB)")
 @pytest.mark.timeout(1800)
 def test_the_azure_cli_itself_takes_every_command_line(tmp_path: Path) -> None:

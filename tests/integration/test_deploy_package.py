@@ -41,6 +41,7 @@ def contents(package: Package) -> Iterator[zipfile.ZipFile]:
         yield file
 
 
+@pytest.mark.slow
 def test_a_second_build_by_the_script_has_the_same_bytes(package: Package, tmp_path: Path) -> None:
     done = subprocess.run(
         [ROOT / "scripts" / "package", "--allow-dirty", "--json", "--output", "another name.zip"],
@@ -123,6 +124,7 @@ def test_what_is_compiled_is_for_the_machines_of_azure(contents: zipfile.ZipFile
     assert tags and not [tag for tag in tags if not tag.endswith(("-any", "x86_64"))]
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(
     sys.platform != "linux" or platform.machine() != "x86_64", reason="the zip is for Linux on x86_64: RUN IT THERE"
 )

@@ -56,6 +56,7 @@ def held(stack: Stack, told: dict[str, Any]) -> list[dict[str, Any]]:
     return stack.admin.indicators(told["canary"]["value"])
 
 
+@pytest.mark.slow
 def test_with_keys_it_passes_and_leaves_nothing(by_keys: Stack) -> None:
     before = len(by_keys.admin.imports())
     environ = {"VERIFY_KEY": by_keys.keys["host"], "VERIFY_MASTER_KEY": by_keys.keys["master"]}
@@ -154,6 +155,7 @@ def test_a_weak_token_that_is_not_weak_is_noticed(by_tokens: Stack) -> None:
     failed(verify(by_tokens.url, Credentials(token=token, weak_token=token)), "wrong-role", "VERIFY_WEAK_TOKEN")
 
 
+@pytest.mark.slow
 def test_a_missing_role_at_defender_is_named_by_health_and_nothing_is_submitted(by_keys: Stack) -> None:
     by_keys.admin.roles("relay")
     by_keys.admin.revoke_tokens(ahead=1)
@@ -182,6 +184,7 @@ def test_a_pause_that_stands_is_named_by_health(by_keys: Stack) -> None:
         site.ask("POST", "/api/resume", master, {"reason": "the test is over"})
 
 
+@pytest.mark.slow
 def test_without_a_queue_worker_publishing_fails_and_what_is_left_is_said(by_keys: Stack) -> None:
     worker = by_keys.queue_workers[0]
     by_keys.workers.hold(worker)
@@ -213,6 +216,7 @@ def test_a_failure_midway_withdraws_the_canary(by_keys: Stack) -> None:
     assert told["canary"]["outcome"] == "not submitted"
 
 
+@pytest.mark.slow
 def test_an_interruption_withdraws_the_canary(by_keys: Stack) -> None:
     worker = by_keys.queue_workers[0]
     by_keys.workers.hold(worker)
