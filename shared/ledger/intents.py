@@ -8,6 +8,7 @@ newest first: its RowKey counts microseconds down. (Former rows count up, in sec
 from __future__ import annotations
 
 import dataclasses
+import functools
 from typing import Any
 
 from shared.ledger import ids, packing
@@ -33,6 +34,7 @@ def row_key(key: tuple[str, str]) -> str:
     return _hash(key)[:40]
 
 
+@functools.lru_cache(maxsize=4096)  # each row asks for it twice, and a key has three rows in one call
 def _hash(key: tuple[str, str]) -> str:
     return ids.digest(f"{key[0]}|{key[1]}".encode())
 
@@ -69,9 +71,7 @@ def head_row(item: PartItem, landed: tuple[Landed, ...], etag: str = "") -> Row:
     """The head row that makes `item` the newest intent; what had landed before is carried along."""
     expires = item.indicator.expiration if item.indicator else None
     data: dict[str, Any] = {
-        **packing.pack(
-            dataclasses.replace(item, attempts=0, deferred=False, maybe_sent=False, reassert=False).record()
-        ),
+        **packing.pack(item.record(fresh=True)),
         **landed_data(landed),
         "type": item.key[0],
         "value": item.key[1][:2000],

@@ -65,10 +65,10 @@ class PartItem:
         """The action asked for, or "Retraction"."""
         return self.indicator.action.value if self.indicator else "Retraction"
 
-    def record(self) -> list[Any]:
-        """As a list for storage."""
+    def record(self, *, fresh: bool = False) -> list[Any]:
+        """As a list for storage; `fresh`: without what became of it on its way, as if it had just come in."""
         body = self.indicator.payload() if self.indicator else None
-        flags = self.deferred + 2 * self.maybe_sent + 4 * self.reassert
+        flags = 0 if fresh else self.deferred + 2 * self.maybe_sent + 4 * self.reassert
         behind = [self.as_of, self.step] if self.as_of else []
         return [
             self.submission,
@@ -79,7 +79,7 @@ class PartItem:
             list(self.key),
             body,
             list(self.notes),
-            self.attempts,
+            0 if fresh else self.attempts,
             flags,
             self.incident,
             *behind,

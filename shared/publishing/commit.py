@@ -57,7 +57,8 @@ class Committer:
         limit = budget.limits[0]
         self._rule = Rule(limit.calls, limit.seconds, settings.call_size)
         self._waiting: deque[Entry] = deque()
-        self._batch: list[Ready] = []
+        self._batch: list[Ready] = []  # staged, the first of them for the next call
+        self._ahead: asyncio.Task[None] | None = None  # stages the call after the next
         self._busy: set[tuple[str, str]] = set()
         self._blocked: dict[tuple[str, str], list[Entry]] = {}
         self._calls: set[asyncio.Task[None]] = set()
@@ -168,29 +169,33 @@ class Committer:
         """Do what is to be done now; returns how many seconds to wait for something new at most."""
         loop_now = asyncio.get_running_loop().time()
         await self._give_up(loop_now)
+        view = await self._join()
         if not self._waiting and not self._batch:
             return 3600.0
         if len(self._calls) >= self._settings.calls_at_once:
             return 1.0
-        again = self._decide(loop_now)
-        if again is not None and loop_now - self._looked_at < _LOOK_AGAIN:
-            return self._pause(again, loop_now)
-        view = await self._look()
+        if view is None:
+            again = self._decide(loop_now)
+            if again is not None and loop_now - self._looked_at < _LOOK_AGAIN:
+                return self._pause(again, loop_now)
+            view = await self._look()
         loop_now = self._looked_at = asyncio.get_running_loop().time()
         again = self._decide(loop_now)
         if again is None and view.opens_at - self._clock.now() > 0.5:
             again = view.opens_at  # a longer window than the shortest is full
         if again is not None:
             return self._pause(again, loop_now)
-        await asyncio.gather(self._top_up(), self._prepare())
+        size = self._settings.call_size
+        await asyncio.gather(self._top_up(size), self._prepare())
         if not self._batch:
             return 0.0
+        self._stage_ahead(view)
         permit = await self._budget.take(view)
         if permit is None:
             self._looked_at = float("-inf")
             return 0.0
         self.calls_made += 1
-        batch, self._batch = self._batch, []
+        batch, self._batch = self._batch[:size], self._batch[size:]
         oldest = min(entry.began for ready in batch for entry in ready.senders())
         self._tell.observe("permit_wait", asyncio.get_running_loop().time() - oldest)
         task = asyncio.get_running_loop().create_task(self._call(batch, permit), name="import call")
@@ -289,13 +294,34 @@ class Committer:
 
     # Choosing and staging
 
-    async def _top_up(self) -> None:
-        """Choose the oldest entries until the batch is full, and write their intents."""
+    def _stage_ahead(self, view: View) -> None:
+        """While a permit is taken and its call made, write the intents of the next call, if it will be a full one.
+
+        Else calls could not overlap: writing the intents of 500 takes longer than a call. Nothing is staged that would
+        then wait for the window to open: who waits long had better not have said yet that it is the newest.
+        """
+        limit, starts = self._rule.limit, view.starts
+        open_ = len(starts) < limit - 1 or starts[1 - limit] + self._rule.window <= self._clock.now()
+        if open_ and len(self._waiting) >= self._rule.full and len(self._batch) <= self._rule.full:
+            self._ahead = asyncio.get_running_loop().create_task(self._top_up(2 * self._rule.full), name="stage ahead")
+
+    async def _join(self) -> View | None:
+        """Wait for what is being staged ahead, and look meanwhile; None when nothing is. Raises what went wrong."""
+        if self._ahead is None:
+            return None
+        ahead, self._ahead = self._ahead, None
+        _, view = await asyncio.gather(ahead, self._look())
+        return view
+
+    async def _top_up(self, most: int) -> None:
+        """Choose the oldest entries until the batch has `most`, and write their intents."""
         entries: dict[int, Entry] = {}
         keys: set[tuple[str, str]] = set()
         finals: list[tuple[Entry, Outcome]] = []
         left: deque[Entry] = deque()
-        room = self._settings.call_size - len(self._batch)
+        room = most - len(self._batch)
+        if room <= 0:
+            return
         soonest = self._clock.now() + self._settings.expiry_margin
         await self._known_bad.refresh()
         while self._waiting:

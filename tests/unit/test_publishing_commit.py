@@ -128,3 +128,72 @@ def test_what_goes_into_the_next_call_is_not_given_back_to_its_message_too() -> 
         assert (await rig.read(bad)).fold.counts()["rejected"] == 1
 
     virtual.run(main())
+
+
+class Trace:
+    """When each operation of a worker began and ended, in virtual seconds; writing intents takes its time."""
+
+    def __init__(self, seconds: float) -> None:
+        self.seconds = seconds
+        self.seen: list[tuple[float, str, str]] = []
+
+    async def __call__(self, when: str, what: str) -> None:
+        self.seen.append((asyncio.get_running_loop().time(), when, what))
+        if (when, what) == ("before", "transact intents"):
+            await asyncio.sleep(self.seconds)
+
+    def times(self, when: str, what: str) -> list[float]:
+        return [at for at, one, name in self.seen if (one, name) == (when, what)]
+
+
+def test_the_intents_of_the_next_call_are_written_while_a_permit_is_taken() -> None:
+    async def main() -> None:
+        rig = Rig()
+        trace = Trace(0.5)
+        for part in range(6):
+            rig.put({"indicators": [message(part * 500 + n) for n in range(500)]})
+        await Host(rig, rig.worker(gate=trace)).drain(30.0)
+        calls = trace.times("before", "import")
+        assert len(calls) == 6
+        staged = trace.times("before", "transact intents")
+        ahead = [call for call in calls[:-1] if any(abs(at - call) < 0.1 for at in staged)]
+        assert len(ahead) >= 4, (calls, staged)
+
+    virtual.run(main())
+
+
+def test_nothing_is_staged_ahead_of_a_window_that_is_about_to_be_full() -> None:
+    async def main() -> None:
+        rig = Rig()
+        worker = rig.worker()
+        for _ in range(29):  # one permit is left for the next minute
+            assert await worker.imports.take(await worker.imports.look()) is not None
+        for part in range(3):
+            rig.put({"indicators": [message(part * 500 + n) for n in range(500)]})
+        await Host(rig, worker).serve(20.0)
+        assert len(rig.tenant.calls) == 1
+        rows = await worker.stores.tables.query("intents", pk="0", pk_to="g")
+        assert len([row for row in rows if "|" not in row.rk]) == 500  # nobody said to be the newest, to wait a minute
+
+    virtual.run(main())
+
+
+def test_what_fails_while_it_is_staged_ahead_goes_back_to_its_messages_and_comes_again() -> None:
+    async def main() -> None:
+        rig = Rig()
+        written = 0
+
+        async def gate(when: str, what: str) -> None:
+            nonlocal written
+            if (when, what) == ("before", "transact intents"):
+                written += 1
+                if 17 <= written < 20:  # a call's intents lie in sixteen partitions
+                    raise StorageError("storage did not answer")
+
+        names = [rig.put({"indicators": [message(part * 500 + n) for n in range(500)]}) for part in range(4)]
+        await Host(rig, rig.worker(gate=gate)).drain(300.0)
+        assert written > 20
+        for name in names:
+            assert (await rig.read(name)).fold.counts()["accepted"] == 500
+
+    virtual.run(main())
