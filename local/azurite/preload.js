@@ -6,8 +6,11 @@
 // 2. Azurite sweeps away the contents of deleted messages once a minute, and each removal sorts an index of all others
 //    anew: with some thousand messages it answers nobody for a minute. It also forgets to spare what is being written.
 //    Here contents are kept in a map, and spared for the ten minutes that Azurite means to.
-// 3. Azurite ends when the process that started it is gone, however that came about.
-// 4. Requests are counted by service, method and resource where they arrive; GET /_counts on any of the ports tells
+// 3. Azurite's table store looks through all rows of a table at each query, and keeps two sorted lists of all keys, so
+//    that a write costs the more, the more rows there are. Here rows are kept in a map for each partition, and a query
+//    that names a partition looks at that one alone; conditions are still judged by Azurite itself.
+// 4. Azurite ends when the process that started it is gone, however that came about.
+// 5. Requests are counted by service, method and resource where they arrive; GET /_counts on any of the ports tells
 //    them, and is not counted itself.
 "use strict";
 
@@ -247,11 +250,107 @@ function installExtents(store) {
   };
 }
 
+class Entities {
+  // The rows of one table: partition -> RowKey -> row.
+  constructor() {
+    this.partitions = new Map();
+    this.order = 0;
+  }
+
+  find(partition, key) {
+    const rows = this.partitions.get(partition);
+    const found = rows === undefined ? undefined : rows.get(key);
+    return found === undefined ? null : found;
+  }
+
+  put(doc) {
+    let rows = this.partitions.get(doc.PartitionKey);
+    if (rows === undefined) {
+      rows = new Map();
+      this.partitions.set(doc.PartitionKey, rows);
+    }
+    if (doc.$loki === undefined) doc.$loki = this.order += 1;
+    rows.set(doc.RowKey, doc);
+    return doc;
+  }
+
+  drop(doc) {
+    const rows = this.partitions.get(doc.PartitionKey);
+    if (rows === undefined) return;
+    rows.delete(doc.RowKey);
+    if (rows.size === 0) this.partitions.delete(doc.PartitionKey);
+  }
+
+  // The rows that can meet a filter: of one partition and between two RowKeys, where it says so by conditions that all
+  // must hold; else all of them.
+  *candidates(filter) {
+    const text = "'((?:[^']|'')*)'";
+    const all = typeof filter === "string" && !/\b(or|not)\b/i.test(filter.replace(new RegExp(text, "g"), "''"));
+    const named = (pattern) => {
+      const found = all ? new RegExp(`\\b${pattern} ${text}`).exec(filter) : null;
+      return found === null ? undefined : found[1].replace(/''/g, "'");
+    };
+    const partition = named("PartitionKey eq");
+    const from = named("RowKey ge");
+    const to = named("RowKey lt");
+    const groups = partition === undefined ? this.partitions.values() : [this.partitions.get(partition) || new Map()];
+    for (const rows of groups) {
+      for (const doc of rows.values()) {
+        if ((from === undefined || doc.RowKey >= from) && (to === undefined || doc.RowKey < to)) yield doc;
+      }
+    }
+  }
+}
+
+function installEntities(store, generator) {
+  const tables = new WeakMap(); // collection -> Entities
+  const before = (a, b) => {
+    if (a.PartitionKey !== b.PartitionKey) return a.PartitionKey < b.PartitionKey ? -1 : 1;
+    if (a.RowKey === b.RowKey) return 0;
+    return a.RowKey < b.RowKey ? -1 : 1;
+  };
+  const methods = store.prototype;
+  const create = methods.createCollectionForTable;
+
+  methods.createCollectionForTable = function (table) {
+    create.call(this, table);
+    const collection = this.db.getCollection(this.getTableCollectionName(table.account, table.table));
+    const entities = new Entities();
+    tables.set(collection, entities);
+    collection.findOne = (query) => entities.find(query.PartitionKey, query.RowKey);
+    collection.insert = (doc) => entities.put(doc);
+    collection.update = (doc) => entities.put(doc);
+    collection.remove = (doc) => entities.drop(doc);
+  };
+  methods.queryTableEntities = async function (context, account, table, options, nextPartition, nextKey) {
+    const entities = tables.get(this.getEntityCollection(account, table, context));
+    const meets = generator.generateQueryForPersistenceLayer(options, context);
+    const most = this.getMaxResultsOption(options);
+    const next = {
+      PartitionKey: this.decodeContinuationHeader(nextPartition),
+      RowKey: this.decodeContinuationHeader(nextKey) || "",
+    };
+    const found = [];
+    for (const doc of entities.candidates(options.filter)) {
+      if ((next.PartitionKey === undefined || before(doc, next) >= 0) && meets(doc)) found.push(doc);
+    }
+    found.sort(before);
+    found.length = Math.min(found.length, most + 1);
+    const more = this.adjustQueryResultforTop(found, most);
+    return [found, more.nextPartitionKeyResponse, more.nextRowKeyResponse];
+  };
+}
+
 if (process.env.RELAY_LOCAL_PLAIN_AZURITE !== "1") {
   const queue = path.join(path.dirname(process.argv[1]), "queue");
   install(
     require(path.join(queue, "persistence", "LokiQueueMetadataStore")).default,
     require(path.join(queue, "errors", "StorageErrorFactory")).default,
+  );
+  const table = path.join(path.dirname(process.argv[1]), "table", "persistence");
+  installEntities(
+    require(path.join(table, "LokiTableMetadataStore")).default,
+    require(path.join(table, "LokiTableStoreQueryGenerator")).default,
   );
   const common = path.join(path.dirname(process.argv[1]), "common", "persistence");
   installExtents(require(path.join(common, "LokiExtentMetadataStore")).default);
