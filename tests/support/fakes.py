@@ -10,7 +10,7 @@ from collections.abc import Callable, Sequence
 from datetime import UTC, datetime
 from typing import Any
 
-from shared.errors import DefenderError, DeniedError, NotSentError, ThrottledError
+from shared.errors import DefenderError, DeniedError, NotSentError, ThrottledError, UnavailableError
 from shared.indicators.model import Action, Indicator, IndicatorType, Severity
 from shared.publishing.ports import Held
 
@@ -63,6 +63,14 @@ class FakeTenant:
         return sorted(key[2] for key in self.held if key[1] == value)
 
 
+class TooLateError(Exception):
+    """Raised by a gate: the caller gives up now, and the operation is carried out so many seconds later."""
+
+    def __init__(self, seconds: float) -> None:
+        super().__init__(seconds)
+        self.seconds = seconds
+
+
 class FakeDefender:
     """shared.publishing.ports.Defender for one worker. `seconds` is the service time of a call."""
 
@@ -75,6 +83,14 @@ class FakeDefender:
         if self.gate is not None:
             await self.gate(when, what)
 
+    async def _before(self, what: str, work: Callable[[], object]) -> None:
+        """The gate before an operation; `work` is what is done of it when its caller has given up."""
+        try:
+            await self._gate("before", what)
+        except TooLateError as late:
+            asyncio.get_running_loop().call_later(late.seconds, work)
+            raise UnavailableError("no answer in time") from None
+
     async def prepare(self) -> None:
         return None
 
@@ -86,7 +102,7 @@ class FakeDefender:
         assert len(set(keys)) == len(keys), "one value twice in a call"
         if within <= 0:
             raise NotSentError("too late")
-        await self._gate("before", "import")
+        await self._before("import", lambda: self._put(payloads))
         tenant, now = self.tenant, asyncio.get_running_loop().time()
         recent = [start for start, _ in tenant.calls if start > now - tenant.window]
         tenant.calls.append((now, len(payloads)))
@@ -100,15 +116,24 @@ class FakeDefender:
         sinking = [payload for payload in payloads if payload["indicatorValue"] in tenant.sinking]
         if sinking:
             raise BatchRefusedError("400", message_text="Request body is incorrect")
-        results = []
-        for payload in payloads:
-            if payload["indicatorValue"] in tenant.refused:
-                results.append(FakeResult(failed=True, reason="it is bad"))
-            else:
-                results.append(FakeResult(id=tenant.put(payload)))
+        results = self._put(payloads)
         await asyncio.sleep(self.seconds / 2)
         await self._gate("after", "import")
         return results
+
+    def _put(self, payloads: Sequence[dict[str, Any]]) -> list[FakeResult]:
+        results = []
+        for payload in payloads:
+            if payload["indicatorValue"] in self.tenant.refused:
+                results.append(FakeResult(failed=True, reason="it is bad"))
+            else:
+                results.append(FakeResult(id=self.tenant.put(payload)))
+        return results
+
+    def _drop(self, ids: Sequence[str]) -> None:
+        for key, row in list(self.tenant.held.items()):
+            if row["id"] in ids:
+                del self.tenant.held[key]
 
     def _held(self) -> list[Held]:
         theirs = self.tenant.theirs
@@ -117,7 +142,7 @@ class FakeDefender:
     async def held(self, kind: str, value: str, *, within: float) -> list[Held]:
         if within <= 0:
             raise NotSentError("too late")
-        await self._gate("before", "list")
+        await self._before("list", lambda: None)
         self.tenant.lists += 1
         found = [held for held in self._held() if (held.kind, held.value) == (kind, value)]
         await self._gate("after", "list")
@@ -126,7 +151,7 @@ class FakeDefender:
     async def all_held(self, cursor: str | None, *, within: float) -> tuple[list[Held], str | None]:
         if within <= 0:
             raise NotSentError("too late")
-        await self._gate("before", "list")
+        await self._before("list", lambda: None)
         self.tenant.lists += 1
         start = int(cursor or 0)
         end = start + self.tenant.page
@@ -138,24 +163,20 @@ class FakeDefender:
     async def delete(self, id_: str, *, within: float) -> None:
         if within <= 0:
             raise NotSentError("too late")
-        await self._gate("before", "delete")
+        await self._before("delete", lambda: self._drop([id_]))
         await asyncio.sleep(self.seconds)
-        for key, row in list(self.tenant.held.items()):
-            if row["id"] == id_:
-                del self.tenant.held[key]
+        self._drop([id_])
         await self._gate("after", "delete")
 
     async def delete_many(self, ids: Sequence[str], *, within: float) -> None:
         if within <= 0:
             raise NotSentError("too late")
-        await self._gate("before", "delete")
+        await self._before("delete", lambda: self._drop(ids))
         await asyncio.sleep(self.seconds)
         missing = set(ids) - {row["id"] for row in self.tenant.held.values()}
         if missing:
             raise DeniedError("404", status=404)
-        for key, row in list(self.tenant.held.items()):
-            if row["id"] in ids:
-                del self.tenant.held[key]
+        self._drop(ids)
         await self._gate("after", "delete")
 
 

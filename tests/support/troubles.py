@@ -6,6 +6,7 @@ import asyncio
 from typing import TYPE_CHECKING
 
 from shared.errors import StorageError, UnavailableError
+from tests.support.fakes import TooLateError
 from tests.support.memory import Killed
 from tests.support.rig import Host
 
@@ -14,6 +15,7 @@ if TYPE_CHECKING:
 
 AT_DEFENDER = frozenset({"import", "list", "delete"})
 _SLOW = 70.0  # seconds: longer than anybody waits
+_LATER = 30.0  # seconds after its caller has gone, Defender carries a call out: less than until it is tried again
 
 
 def fail(what: str) -> None:
@@ -23,10 +25,11 @@ def fail(what: str) -> None:
     raise StorageError("storage did not answer")
 
 
-async def befall(host: Host, trouble: str, what: str) -> None:
+async def befall(host: Host, trouble: str, when: str, what: str) -> None:
     """`trouble` is kill, fail, slow, or again: a lease is lost, and what is in flight is delivered once more beside it.
 
-    Raises what the worker is to see of it.
+    Slow is a worker that stands still; at Defender it is an answer that does not come within the time limit, and
+    before the work a call that is carried out when nobody waits for it any more. Raises what the worker is to see.
     """
     match trouble:
         case "kill":
@@ -34,6 +37,9 @@ async def befall(host: Host, trouble: str, what: str) -> None:
             raise Killed
         case "fail":
             fail(what)
+        case "slow" if what in AT_DEFENDER:
+            await asyncio.sleep(host.rig.settings.call_timeout)
+            raise TooLateError(_LATER) if when == "before" else UnavailableError("no answer in time")
         case "slow":
             await asyncio.sleep(_SLOW)
             if host.dead:
@@ -64,7 +70,7 @@ class Troubled:
             self.world.check_sums()
         if trouble := self.plan.pop(self.points, ""):
             self.met(trouble, what)
-            await befall(self.host, trouble, what)
+            await befall(self.host, trouble, when, what)
 
     def met(self, trouble: str, what: str) -> None:
         """Told of each trouble that is run into."""
