@@ -47,9 +47,15 @@ SHA256 = "6b1f0d5c9e3a47d28c60f4b7a91e5d3382c7e46f05b9a1d4e8f2736c5a0b9d1e"
 
 @pytest.fixture(scope="module")
 def stack(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Stack]:
-    often = {"AzureFunctionsJobHost__extensions__queues__maxPollingInterval": "00:00:00.200"}
-    options = StackOptions(folder=tmp_path_factory.mktemp("playbooks"), easy_auth=True, settings=often)
+    settings = {
+        "AzureFunctionsJobHost__extensions__queues__maxPollingInterval": "00:00:00.200",
+        "RELAY_LIMIT_IMPORT": "600/63",  # or the tests would wait for each other's calls
+        "RELAY_UNSENT_STEP": "1",
+        "RELAY_UNSENT_MAX": "2",
+    }
+    options = StackOptions(folder=tmp_path_factory.mktemp("playbooks"), easy_auth=True, settings=settings)
     with Stack(options) as running:
+        running.admin.rules(limits={"import": [[600, 60]]})
         yield running
 
 
@@ -304,11 +310,8 @@ def test_a_trigger_that_is_delivered_twice_is_one_submission(lab: Lab) -> None:
 def test_an_answer_that_is_lost_is_one_submission(lab: Lab) -> None:
     lab.world.faults.append(Fault("POST", "/api/submissions", 0, times=2, lost=True))
     run = lab.run(SUBMIT_ON_INCIDENT, incident(ip("45.137.202.2"), number=7205))
-    assert run.status == "Succeeded" and [status for method, _, status in lab.world.sent if method == "POST"] == [
-        0,
-        0,
-        202,
-    ]
+    *lost, taken = [status for method, _, status in lab.world.sent if method == "POST"]
+    assert run.status == "Succeeded" and lost == [0, 0] and taken in (200, 202)
     assert len(lab.submissions(7205)) == 1 and "1 accepted" in lab.sentinel.text()
 
 
