@@ -45,16 +45,18 @@ def test_a_query_names_what_the_code_emits(file: Path) -> None:
     assert 'AppRoleName == "{app}"' in text, "a workspace may be shared"
     metrics = set(re.findall(r'"relay\.(\w*)"', text)) - {""}
     assert metrics <= {*COUNTERS, *HISTOGRAMS, *GAUGES}
-    labels = set(re.findall(r"Properties\.(\w+)", text))
+    labels = set(re.findall(r'Properties\["(\w+)"\]', text))
     assert labels <= set().union(*(_LABELS.get(metric, set()) for metric in metrics))
     if metrics & set(COUNTERS):
         # A counter is exported each minute, with nothing added as well.
         assert "Sum > 0" in text
     named = set(re.findall(r'(?:Event|Line\.event\)) == "(\w+)"', text)) | set(re.findall(r'has "\\"(\w+)\\""', text))
     assert named <= events() and bool(named) == ("AppTraces" in text)
-    route = set(re.findall(r'route\) == "(\w+)"', text))
+    route = set(re.findall(r'route"\]\) == "(\w+)"', text))
     assert route <= set(CALLS)
-    told = set(re.findall(r'"(\w+)"', " ".join(re.findall(r"[Kk]ind\)? (?:!?in \([^)]*\)|[!=]= \"\w+\")", text))))
+    told = set(
+        re.findall(r'"(\w+)"', " ".join(re.findall(r"(?:Kind|kind\"\]\)) (?:!?in \([^)]*\)|[!=]= \"\w+\")", text)))
+    )
     assert told <= {one for one in alarm_kinds() if not one.endswith("_")} | {"denied_401"}
     for prefix in re.findall(r'Kind !?startswith "(\w+)"', text):
         assert prefix in alarm_kinds()
