@@ -114,7 +114,7 @@ param vaultAllowedAddresses string[] = []
 
 // --- What watches it --------------------------------------------------------------------------------------------------
 
-@description('Resource id of a Log Analytics workspace that exists, such as that of Sentinel. Default: one of its own.')
+@description('Resource id of a Log Analytics workspace that exists in the same region, such as that of Sentinel. Default: one of its own.')
 param workspaceId string = ''
 
 @description('Days for which logs are kept in a workspace of its own. Default 90, as long as submissions are.')
@@ -189,6 +189,20 @@ var storageHost = environment().suffixes.storage
 var azureCliAppId = '04b07795-8ddb-461a-bbee-02f9e1bf7b46'
 var easyAuth = authMode == 'easy-auth'
 
+// Choices that do not fit end the deployment before it begins, rather than make an app that is closed.
+var government = contains(['gcc-high', 'dod'], cloud)
+var misfit = credential != 'managed-identity' && empty(relayClientId)
+  ? 'relayClientId is empty: it is an output of entra.bicep, the second step.'
+  : easyAuth && empty(apiClientId)
+      ? 'apiClientId is empty: it is an output of entra.bicep, the second step; or choose authMode keys.'
+      : credential != 'secret' && defenderTenantId != subscription().tenantId
+          ? 'A managed identity vouches in its own tenant only: for defenderTenantId choose credential secret.'
+          : credential != 'secret' && government != (environment().name == 'AzureUSGovernment')
+              ? 'The managed identity is of another cloud than the tenant: choose credential secret, or correct cloud.'
+              : deployPlaybooks && empty(sentinelWorkspaceId)
+                  ? 'sentinelWorkspaceId is empty: playbooks belong to a workspace with Sentinel.'
+                  : ''
+
 resource identity 'Microsoft.ManagedIdentity/userAssignedIdentities@2023-01-31' existing = {
   name: identityName
 }
@@ -213,7 +227,7 @@ var telemetry = {
   APPLICATIONINSIGHTS_AUTHENTICATION_STRING: 'ClientId=${identity.properties.clientId};Authorization=AAD'
 }
 var relay = {
-  RELAY_CLOUD: cloud
+  RELAY_CLOUD: empty(misfit) ? cloud : fail(misfit)
   RELAY_TENANT_ID: defenderTenantId
   RELAY_CREDENTIAL: credential
   RELAY_MANAGED_IDENTITY_CLIENT_ID: identity.properties.clientId

@@ -50,7 +50,7 @@ resource group 'Microsoft.Insights/actionGroups@2023-01-01' = if (!empty(emails)
 
 var groups = concat(
   empty(actionGroupId) ? [] : [actionGroupId],
-  empty(emails) ? [] : [resourceId('Microsoft.Insights/actionGroups', 'ag-${name}')]
+  empty(emails) ? [] : [group.id]
 )
 
 // Metrics come some minutes late: windows are three times as long as the rounds, so that none is overlooked.

@@ -72,7 +72,10 @@ def variant(folder: Path, **lines: str) -> Path:
             "AzureCloud",
         ),
         ({"alerts": "false", "workspaceId": "'/subscriptions/x/workspaces/soc'", "natGateway": "true"}, "AzureCloud"),
-        ({"defenderTenantId": "'00000000-0000-4000-8000-000000000009'", "cloud": "'gcc'"}, "AzureCloud"),
+        (
+            {"defenderTenantId": "'00000000-0000-4000-8000-000000000009'", "cloud": "'gcc'", "credential": "'secret'"},
+            "AzureCloud",
+        ),
     ],
 )
 def test_other_choices_are_as_safe(lines: dict[str, str], cloud: str, tmp_path: Path) -> None:
@@ -109,3 +112,23 @@ def test_other_choices_are_as_safe(lines: dict[str, str], cloud: str, tmp_path: 
         assert not made.of("Microsoft.Insights/scheduledQueryRules")
         assert not made.of("Microsoft.OperationalInsights/workspaces")
         assert made.outputs["workspaceId"].endswith("/soc")
+
+
+@pytest.mark.parametrize(
+    ("lines", "said"),
+    [
+        ({"relayClientId": "''"}, "relayClientId is empty"),
+        ({"apiClientId": "''"}, "apiClientId is empty"),
+        ({"defenderTenantId": "'00000000-0000-4000-8000-000000000009'"}, "choose credential secret"),
+        ({"cloud": "'dod'"}, "of another cloud"),
+        ({"deployPlaybooks": "true"}, "sentinelWorkspaceId is empty"),
+    ],
+)
+def test_choices_that_do_not_fit_end_the_deployment_before_it_begins(
+    lines: dict[str, str], said: str, tmp_path: Path
+) -> None:
+    if not BICHECK.exists():
+        pytest.skip(NO_BICHECK)
+    clients = {"relayClientId": "'11111111-1111-4111-8111-111111111111'", "apiClientId": "'a'"}
+    with pytest.raises(AssertionError, match=said):
+        expanded.expand(variant(tmp_path, **clients | lines), "variant")
