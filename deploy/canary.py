@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import secrets
 import time
-import urllib.parse
 import uuid
 from collections.abc import Callable, Mapping
 from datetime import UTC, datetime, timedelta
@@ -40,6 +39,7 @@ class Canary:
         self.value = secrets.token_hex(32)
         self._key = str(uuid.uuid4())
         self._sent = False
+        self._item: dict[str, Any] = {}
         self._submission = ""
         self._undo = ""
         self._expires: datetime | None = None
@@ -67,10 +67,8 @@ class Canary:
             "expirationTime": f"{self._expires:%Y-%m-%dT%H:%M:%SZ}",
         }
         self._sent, self._outcome = True, "it is not known whether it was submitted"
-        headers = {**self._headers, "idempotency-key": self._key}
-        body = {"source": "verify", "indicators": [item]}
-        answer = self._site.ask_patiently("POST", "/api/submissions", headers, body)
-        self._submission = str(answer.told.get("id", ""))
+        self._item = item
+        answer = self._send()
         if answer.status not in (200, 202) or not self._submission:
             if 400 <= answer.status < 500:
                 self._sent, self._outcome = False, "not submitted: it was refused"
@@ -119,11 +117,10 @@ class Canary:
             return
         self._tell("  withdrawing the canary ...")
         try:
-            if not self._submission:
-                self._submission = self._find()
-            if not self._submission:
-                self._outcome = "the app knows nothing of it"
-                return
+            if not self._submission:  # its answer was lost: the same request again tells which submission it became
+                answer = self._send()
+                if not self._submission:
+                    raise Failed(f"Sent again, it is answered with {answer}.")
             self._withdraw(min(self._timeout, _CLEANING))
             self.gone()
         except Failed as error:
@@ -134,17 +131,13 @@ class Canary:
 
     # How
 
-    def _find(self) -> str:
-        """The submission's id, when the request that made it got no answer; empty when there is none."""
-        query = urllib.parse.urlencode({"value": self.value})
-        answer = self._site.ask_patiently("GET", f"/api/submissions?{query}", self._headers)
-        if answer.status != 200:
-            raise Failed(f"The search for it is answered with {answer}.")
-        waiting = (answer.told.get("waiting") or {}).get("items") or ()
-        for one in (*(answer.told.get("uses") or ()), *waiting):
-            if one.get("submission"):
-                return str(one["submission"])
-        return ""
+    def _send(self) -> Answer:
+        """Submit; sent again it is the same submission (Idempotency-Key)."""
+        headers = {**self._headers, "idempotency-key": self._key}
+        body = {"source": "verify", "indicators": [self._item]}
+        answer = self._site.ask_patiently("POST", "/api/submissions", headers, body)
+        self._submission = str(answer.told.get("id", ""))
+        return answer
 
     def _withdraw(self, patience: float) -> None:
         until = time.monotonic() + patience

@@ -62,19 +62,22 @@ class Deployment:
         self._options = options
         self._say = say
         self._found = Found("", "", "", {})
+        self._zip = package.ZIP
         self.told: dict[str, Any] = {"tenant": tenant.label, "ok": False, "steps": []}
 
     def go(self) -> None:
         """Everything that is needed. Raises Failed."""
         self._look()
         steps = self._needed()
-        if self._options.only != "verify":
+        if {"identity", "entra", "main"} & set(steps):
             self._say("What would change:")
             self._what_if(steps)
         if self._options.what_if_only:
             self.told["ok"] = True
             return
         self._ask(steps)
+        if "publish" in steps:
+            self._zip = self._package()  # before anything is changed: files that are not committed stop it here
         quiet: Quiet | None = None
         try:
             if "identity" in steps:
@@ -254,18 +257,21 @@ class Deployment:
                 location = str(properties.get("location", ""))
                 self._run.run(az.recover_vault(name, location, self._found.subscription))
 
-    def _publish(self) -> str:
+    def _package(self) -> Path:
         file = self._options.zip
         if file is None:
-            file = package.build(allow_dirty=self._options.allow_dirty).path
-        elif not file.is_file():
+            return package.build(allow_dirty=self._options.allow_dirty).path
+        if not file.is_file():
             raise Failed(f"There is no {file}.", "scripts/package makes dist/relay.zip")
+        return file
+
+    def _publish(self) -> str:
         about = self._app()
         host = publishing_host(about)
         resource = self._found.endpoint("appServiceResourceId") or self._found.endpoint("resourceManager")
         token = self._run.token(resource)
-        self._again(lambda: publish(host, file, token, self._say), _ROLES_SHOW)
-        return f"published {file.name}"
+        self._again(lambda: publish(host, self._zip, token, self._say), _ROLES_SHOW)
+        return f"published {self._zip.name}"
 
     def _secret(self) -> str:
         places = secret.Places(self._tenant, self._found, self._run, self._say)

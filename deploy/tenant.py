@@ -170,13 +170,16 @@ def survey(tenant: Tenant, run: Az) -> Found:
     found.group = run.find(az.group(tenant.group, subscription)) is not None
     if not found.group:
         return found
-    identity = str(tenant.main.get("identityName", f"id-{tenant.name}")).lower()
+    wanted = {str(tenant.main.get("identityName", f"id-{tenant.name}")).lower()}
+    if tenant.main.get("deployPlaybooks"):
+        wanted.add(str(tenant.main.get("playbookIdentityName", f"id-{tenant.name}-playbook")).lower())
     for one in run.run(az.resources(tenant.group, subscription)) or ():
         kind, name = str(one.get("type", "")).lower(), str(one.get("name", ""))
-        if kind == "microsoft.managedidentity/userassignedidentities" and name.lower() == identity:
-            found.identity = True
+        if kind == "microsoft.managedidentity/userassignedidentities":
+            wanted.discard(name.lower())
         if kind == "microsoft.web/sites" and name.startswith(f"func-{tenant.name}-"):
             found.app = name
+    found.identity = not wanted
     found.entra = outputs(run, "group", tenant.group, f"{tenant.name}-entra")
     found.main = outputs(run, "group", tenant.group, f"{tenant.name}-main")
     return found

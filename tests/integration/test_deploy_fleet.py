@@ -170,7 +170,8 @@ def test_what_counts_as_ours(kind: str, name: str, ours: bool) -> None:
 def test_drift_of_two_tenants_in_one_table(cloud: Cloud, folder: Path) -> None:
     deployed(cloud, "relaydev")
     resources = cloud.az["resources"]
-    resources.append({"type": "Microsoft.ManagedIdentity/userAssignedIdentities", "name": "id-relay"})
+    for name in ("id-relay", "id-relay-playbook"):
+        resources.append({"type": "Microsoft.ManagedIdentity/userAssignedIdentities", "name": name})
     main = cloud.az["deployments"]
     cloud.change(resources=resources, deployments={**main, "relay-entra": main["relaydev-entra"]})
     done = module("fleet", "drift", folder)

@@ -14,6 +14,7 @@ from typing import Any
 import pytest
 
 import deploy.deploy
+import deploy.package
 import deploy.secret
 from tests.support.fakecloud import API, RELAY, SUBSCRIPTION, Cloud
 
@@ -179,6 +180,36 @@ def test_a_publication_that_failed_resumes_and_the_next_run_publishes(
     assert status == 1 and "The disk is full." in said
     assert cloud.paused is None and cloud.events[-1] == "resumed"
     assert run(tenant, *DEPLOY)[0] == 0 and len(cloud.published) == 2
+
+
+def test_an_app_that_is_not_indexed_yet_is_resumed_when_it_is(
+    cloud: Cloud, tenant: Path, run: Callable[..., Any]
+) -> None:
+    assert run(tenant, *DEPLOY)[0] == 0
+    cloud.refusals["POST /api/resume"] = [(404, {}), (404, {}), (500, {})]
+    status, _, said = run(tenant, *DEPLOY)
+    assert status == 0 and cloud.paused is None and "resumed" in said
+
+
+def test_what_is_not_committed_stops_it_before_anything_is_changed(
+    cloud: Cloud, tenant: Path, run: Callable[..., Any], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(deploy.package, "changed", lambda: ["host.json"])
+    status, _, said = run(tenant, *DEPLOY, zip_file=False)
+    assert status == 1 and "host.json" in said and "--allow-dirty" in said
+    assert changing(cloud) == []
+    status, _, said = run(tenant, *DEPLOY, "--zip", "/nonexistent/relay.zip", zip_file=False)
+    assert status == 1 and "scripts/package" in said and changing(cloud) == []
+
+
+def test_playbooks_that_were_added_later_get_their_identity(
+    cloud: Cloud, tenant: Path, run: Callable[..., Any]
+) -> None:
+    assert run(tenant, *DEPLOY)[0] == 0
+    with tenant.open("a") as file:
+        file.write("param deployPlaybooks = true\n")
+    status, told, said = run(tenant, *DEPLOY)
+    assert status == 0 and [step["name"] for step in told["steps"]][:2] == ["identity", "main"], said
 
 
 def test_roles_that_do_not_show_yet_are_waited_for(cloud: Cloud, tenant: Path, run: Callable[..., Any]) -> None:

@@ -5,13 +5,13 @@ from __future__ import annotations
 
 import base64
 import contextlib
+import copy
 import http.client
 import http.server
 import json
 import os
 import re
-import shlex
-import sys
+import socketserver
 import threading
 import urllib.parse
 from collections.abc import Iterator, Mapping
@@ -20,11 +20,10 @@ from pathlib import Path
 from typing import Any
 
 from local.tenant.pki import issue
+from tests.support import fake_az
 from tests.support.fake_az import API, RELAY, SUBSCRIPTION, TENANT
 
 __all__ = ["API", "RELAY", "SUBSCRIPTION", "TENANT", "Cloud"]
-
-_AZ = Path(__file__).with_name("fake_az.py")
 
 
 class Cloud:
@@ -32,12 +31,9 @@ class Cloud:
 
     def __init__(self, folder: Path) -> None:
         self.ca_file, context = issue(folder / "ca")
-        self._state = folder / "state.json"
+        self._state: dict[str, Any] = {}
         self.bin = folder / "bin"
         self.bin.mkdir()
-        executable = self.bin / "az"
-        executable.write_text(f'#!/bin/sh\nexec {shlex.quote(sys.executable)} -S -E {shlex.quote(str(_AZ))} "$@"\n')
-        executable.chmod(0o755)
         self.requests: list[str] = []
         self.bodies: list[bytes] = []
         self.published: list[bytes] = []
@@ -49,6 +45,7 @@ class Cloud:
         self.versions: list[dict[str, Any]] = []
         self.refusals: dict[str, list[tuple[int, Any]]] = {}
         self.forward = ""
+        self.breaks: list[str] = []
         self.events: list[str] = []
         self._lock = threading.Lock()
         cloud = self
@@ -74,6 +71,10 @@ class Cloud:
 
             do_GET = do_POST = do_PUT = do_DELETE = do_HEAD = _serve
 
+        self._cli = _commands(self)
+        executable = self.bin / "az"
+        executable.write_text(fake_az.SCRIPT.replace("PORT", str(self._cli.server_address[1])))
+        executable.chmod(0o755)
         self._server = http.server.ThreadingHTTPServer(("127.0.0.1", 0), Handler)
         self._server.daemon_threads = True
         self._server.socket = context.wrap_socket(self._server.socket, server_side=True)
@@ -105,17 +106,21 @@ class Cloud:
             "faults": [],
             "calls": [],
         }
-        self._state.write_text(json.dumps(state | changes), "utf-8")
+        self._state = state | changes
 
     @property
     def az(self) -> dict[str, Any]:
         """The state as it is now."""
-        found: dict[str, Any] = json.loads(self._state.read_text("utf-8"))
-        return found
+        return copy.deepcopy(self._state)
+
+    def ask(self, line: list[str]) -> tuple[int, str]:
+        """One command of the CLI."""
+        with self._lock:
+            return fake_az.ask(line, self._state)
 
     def change(self, **changes: Any) -> None:
         """Change the state."""
-        self._state.write_text(json.dumps(self.az | changes), "utf-8")
+        self._state |= changes
 
     def fault(self, match: str, error: str, *, times: int = 1, status: int = 1) -> None:
         """The next command that begins so fails with this on standard error."""
@@ -129,7 +134,6 @@ class Cloud:
         """What a process needs to meet this cloud and no other."""
         return {
             "PATH": f"{self.bin}{os.pathsep}{os.environ['PATH']}",
-            "FAKE_AZ_STATE": str(self._state),
             "SSL_CERT_FILE": str(self.ca_file),
             "NO_PROXY": "127.0.0.1,localhost",
         }
@@ -137,14 +141,18 @@ class Cloud:
     @contextlib.contextmanager
     def running(self) -> Iterator[Cloud]:
         """Serves while inside."""
-        thread = threading.Thread(target=self._server.serve_forever, args=(0.05,), daemon=True)
-        thread.start()
+        both = (self._server, self._cli)
+        threads = [threading.Thread(target=one.serve_forever, args=(0.02,), daemon=True) for one in both]
+        for thread in threads:
+            thread.start()
         try:
             yield self
         finally:
-            self._server.shutdown()
-            self._server.server_close()
-            thread.join()
+            for one in both:
+                one.shutdown()
+                one.server_close()
+            for thread in threads:
+                thread.join()
 
     # Answers
 
@@ -249,5 +257,28 @@ class Cloud:
             connection.close()
         bare = re.sub(r"\?.*", "", path)
         self.events += [word for word in ("pause", "resume") if bare == f"/api/{word}" and answer.status == 200]
+        for pattern in self.breaks:
+            if answer.status < 300 and re.fullmatch(pattern, f"{method} {path}"):
+                self.breaks.remove(pattern)  # the app has done it, and its answer is lost
+                return 500, {}, b""
         passed = ("content-type", "retry-after", "location")
         return answer.status, {n: v for n, v in answer.getheaders() if n.lower() in passed}, content
+
+
+def _commands(cloud: Cloud) -> socketserver.ThreadingTCPServer:
+    """Where the fake CLI asks: a count and so many arguments, zero bytes between; back: the status, then text."""
+
+    class Handler(socketserver.StreamRequestHandler):
+        def handle(self) -> None:
+            def word() -> str:
+                found = bytearray()
+                while (one := self.rfile.read(1)) not in (b"", b"\0"):
+                    found += one
+                return found.decode()
+
+            status, text = cloud.ask([word() for _ in range(int(word()))])
+            self.wfile.write(f"{status}\n{text}".encode())
+
+    server = socketserver.ThreadingTCPServer(("127.0.0.1", 0), Handler)
+    server.daemon_threads = True
+    return server
