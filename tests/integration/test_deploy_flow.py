@@ -1,98 +1,21 @@
-"""scripts/deploy and scripts/secret against an `az` of the tests' own: what they call, when, and what they say."""
+"""scripts/deploy against an `az` of the tests' own: what it calls, when, and what it says."""
 
 from __future__ import annotations
 
 import json
-import shutil
-import signal
 import sys
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-import deploy.deploy
 import deploy.package
-import deploy.secret
+from tests.support.deploying import DEPLOY, changing, copy
 from tests.support.fakecloud import API, RELAY, SUBSCRIPTION, Cloud
 
-ROOT = Path(__file__).resolve().parents[2]
-_REAL_SLEEP = time.sleep
-
-
-@pytest.fixture
-def cloud(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Cloud]:
-    with Cloud(tmp_path).running() as running:
-        for name, value in running.environment().items():
-            monkeypatch.setenv(name, value)
-        monkeypatch.setattr(time, "sleep", lambda seconds: _REAL_SLEEP(min(seconds, 0.02)))
-        before = signal.getsignal(signal.SIGTERM)
-        yield running
-        signal.signal(signal.SIGTERM, before)
-
-
-@pytest.fixture
-def tenant(tmp_path: Path) -> Path:
-    """A tenant with a secret and keys: the sample, with the files beside it; the templates are the real ones."""
-    return copy(tmp_path, "dev")
-
-
-def copy(folder: Path, sample: str, **changes: str) -> Path:
-    place = folder / "infra" / "params"
-    place.mkdir(parents=True, exist_ok=True)
-    for template in (ROOT / "infra").glob("*.bicep"):
-        shutil.copy(template, place.parent)
-    for file in (ROOT / "infra" / "params").glob(f"{sample}.*bicepparam"):
-        text = file.read_text("utf-8")
-        for old, new in changes.items():
-            text = text.replace(old, new)
-        (place / file.name).write_text(text, "utf-8")
-    (folder / "small.zip").write_bytes(b"PK the package")
-    return place / f"{sample}.bicepparam"
-
-
-@pytest.fixture
-def run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> Callable[..., Any]:
-    """`run(tenant, ...)`: exit status, result, and what was said."""
-
-    def go(tenant: Path, *arguments: str, zip_file: bool = True) -> tuple[int, dict[str, Any], str]:
-        line = ["scripts/deploy", str(tenant), "--json", *arguments]
-        line += ["--zip", str(tmp_path / "small.zip")] if zip_file else []
-        monkeypatch.setattr(sys, "argv", line)
-        status = deploy.deploy.main()
-        said = capsys.readouterr()
-        return status, json.loads(said.out), said.err
-
-    return go
-
-
-@pytest.fixture
-def secret(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> Callable[..., Any]:
-    """`secret("rotate", tenant)`: exit status, and what was said."""
-
-    def go(*arguments: object) -> tuple[int, str]:
-        monkeypatch.setattr(sys, "argv", ["scripts/secret", *map(str, arguments)])
-        status = deploy.secret.main()
-        said = capsys.readouterr()
-        return status, said.out + said.err
-
-    return go
-
-
-def changing(cloud: Cloud) -> list[str]:
-    """The commands that change something, in short."""
-    words = []
-    for line in cloud.az["calls"]:
-        if line[:3] in (["deployment", "sub", "create"], ["deployment", "group", "create"]):
-            words.append(f"create {line[line.index('--name') + 1]}")
-        elif line[:2] in (["keyvault", "recover"], ["group", "delete"], ["lock", "delete"]):
-            words.append(" ".join(line[:2]))
-    return words
-
-
-DEPLOY = ("--yes", "--no-verify")
+pytest_plugins = ["tests.support.deploying"]
 
 
 def test_from_nothing_to_everything_in_order(cloud: Cloud, tenant: Path, run: Callable[..., Any]) -> None:
@@ -410,76 +333,3 @@ def test_a_file_that_is_none_or_does_not_fit(cloud: Cloud, tenant: Path, run: Ca
     beside.write_text(beside.read_text("utf-8").replace("'relaydev'", "'other'"), "utf-8")
     status, _, said = run(tenant, *DEPLOY)
     assert status == 1 and "Give both the same name" in said
-
-
-# scripts/secret
-
-
-def test_rotation_overlaps_and_removes_only_its_own(
-    cloud: Cloud, tenant: Path, run: Callable[..., Any], secret: Callable[..., Any]
-) -> None:
-    assert run(tenant, *DEPLOY)[0] == 0
-    first = cloud.secrets[0]["keyId"]
-    cloud.secrets.append(
-        {"keyId": "theirs", "displayName": "made in the portal", "endDateTime": "2027-01-01T00:00:00Z"}
-    )
-    cloud.secrets[-1]["secretText"] = "x"
-    cloud.requests.clear()
-    status, said = secret("rotate", tenant, "--days", "30")
-    assert status == 0, said
-    assert cloud.secrets[0]["keyId"] == "theirs" and first not in [o["keyId"] for o in cloud.secrets]
-    assert len(cloud.versions) == 2 and cloud.versions[-1]["value"] == cloud.secrets[-1]["secretText"]
-    assert cloud.versions[-1]["attributes"]["exp"] < time.time() + 31 * 86400
-    order = ["addPassword", "/oauth2/", "PUT /secrets", "removePassword"]
-    places = [next(i for i, line in enumerate(cloud.requests) if word in line) for word in order]
-    assert places == sorted(places), "made, tried, stored, and only then is the old one removed"
-    assert "made in the portal" in said
-    status, said = secret("rotate", tenant, "--keep-old")
-    assert status == 0 and len(cloud.secrets) == 3 and "kept" in said
-    status, said = secret("create", tenant)
-    assert status == 0 and "Nothing was made" in said and len(cloud.versions) == 3
-
-
-def test_a_secret_that_cannot_be_stored_is_removed_again(
-    cloud: Cloud, tenant: Path, run: Callable[..., Any], secret: Callable[..., Any]
-) -> None:
-    assert run(tenant, *DEPLOY)[0] == 0
-    before = [one["keyId"] for one in cloud.secrets]
-    firewall = {"error": {"code": "Forbidden", "message": "no", "innererror": {"code": "ForbiddenByFirewall"}}}
-    cloud.refusals["PUT /secrets"] = [(403, firewall)]
-    status, said = secret("rotate", tenant)
-    assert status == 1 and "does not let this machine in" in said and "was removed again" in said
-    assert [one["keyId"] for one in cloud.secrets] == before and len(cloud.versions) == 1
-
-
-def test_who_may_not_store_makes_no_secret(
-    cloud: Cloud, tenant: Path, run: Callable[..., Any], secret: Callable[..., Any]
-) -> None:
-    assert run(tenant, *DEPLOY)[0] == 0
-    cloud.refusals["GET /secrets"] = [(403, {"error": {"code": "Forbidden"}})]
-    status, said = secret("rotate", tenant)
-    assert status == 1 and "Key Vault Secrets Officer" in said and len(cloud.secrets) == 1
-    cloud.refusals["GET /v1.0"] = [(403, {"error": {"message": "Insufficient privileges"}})]
-    status, said = secret("rotate", tenant)
-    assert status == 1 and "owner of the registration" in said and len(cloud.secrets) == 1
-
-
-def test_what_a_broken_rotation_left_is_removed_by_the_next(
-    cloud: Cloud, tenant: Path, run: Callable[..., Any], secret: Callable[..., Any]
-) -> None:
-    assert run(tenant, *DEPLOY)[0] == 0
-    orphan = {"keyId": "orphan", "displayName": "scripts/secret 2026-11-01", "endDateTime": "2027-05-01T00:00:00Z"}
-    cloud.secrets.append({**orphan, "secretText": "nobody knows it"})
-    status, said = secret("rotate", tenant)
-    assert status == 0 and len(cloud.secrets) == 1 and cloud.secrets[0]["secretText"] == cloud.versions[-1]["value"], (
-        said
-    )
-
-
-def test_without_a_vault_or_a_registration_it_says_which_step_is_missing(
-    cloud: Cloud, tenant: Path, tmp_path: Path, secret: Callable[..., Any]
-) -> None:
-    status, said = secret("create", tenant)
-    assert status == 1 and "has no vault yet" in said and "scripts/deploy" in said
-    status, said = secret("create", copy(tmp_path / "p", "production"))
-    assert status == 1 and "works without a client secret" in said
