@@ -15,7 +15,7 @@ import deploy.package
 from tests.support.deploying import DEPLOY, changing, copy
 from tests.support.fakecloud import API, RELAY, SUBSCRIPTION, Cloud
 
-pytest_plugins = ["tests.support.deploying"]
+pytest_plugins = ["tests.support.deploy_fixtures"]
 
 
 def test_from_nothing_to_everything_in_order(cloud: Cloud, tenant: Path, run: Callable[..., Any]) -> None:

@@ -10,7 +10,7 @@ from typing import Any
 from tests.support.deploying import DEPLOY, copy
 from tests.support.fakecloud import Cloud
 
-pytest_plugins = ["tests.support.deploying"]
+pytest_plugins = ["tests.support.deploy_fixtures"]
 
 
 def test_rotation_overlaps_and_removes_only_its_own(
