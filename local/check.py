@@ -68,7 +68,9 @@ def form(fix: bool) -> str | None:
 def types(_fix: bool) -> str | None:
     """mypy --strict"""
     targets = [
-        name for name in ("function_app.py", "functions", "shared", "local", "bench") if _has_python(ROOT / name)
+        name
+        for name in ("function_app.py", "functions", "shared", "local", "bench", "deploy")
+        if _has_python(ROOT / name)
     ]
     fine, said = _python("mypy", "--strict", *targets)
     return None if fine else said

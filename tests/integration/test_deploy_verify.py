@@ -183,10 +183,10 @@ def test_without_a_queue_worker_publishing_fails_and_what_is_left_is_said(by_key
     worker = by_keys.queue_workers[0]
     by_keys.workers.hold(worker)
     try:
-        told = verify(by_keys.url, keys(by_keys), timeout=4)
+        told = verify(by_keys.url, keys(by_keys), timeout=12)
     finally:
         by_keys.workers.resume(worker)
-    found = failed(told, "publish", "not published after 4 s", "messages are queued", "queue function does not run")
+    found = failed(told, "publish", "not published after 12 s", "messages are queued", "queue function does not run")
     assert found["health"]["ok"] and found["submit"]["ok"] and found["undo"]["ok"] is None
     assert "NOT seen gone" in told["canary"]["outcome"] and "expires by itself" in told["canary"]["outcome"]
     # It was withdrawn all the same, as soon as there is a worker.
