@@ -314,7 +314,6 @@ module roles 'modules/roles.bicep' = {
     dataAccountName: dataAccountName
     queues: queues
     containers: containers
-    tables: tables
     senderQueue: queues[0]
     senders: senders
     vaultName: vaultName

@@ -16,9 +16,6 @@ param queues string[]
 @description('Containers of the data account.')
 param containers string[]
 
-@description('Tables of the data account.')
-param tables string[]
-
 @description('The queue that senders put messages on.')
 param senderQueue string
 
@@ -83,18 +80,6 @@ resource container 'Microsoft.Storage/storageAccounts/blobServices/containers@20
   }
 ]
 
-resource tableService 'Microsoft.Storage/storageAccounts/tableServices@2024-01-01' existing = {
-  parent: dataAccount
-  name: 'default'
-}
-
-resource table 'Microsoft.Storage/storageAccounts/tableServices/tables@2024-01-01' existing = [
-  for one in tables: {
-    parent: tableService
-    name: one
-  }
-]
-
 resource vault 'Microsoft.KeyVault/vaults@2024-11-01' existing = if (!empty(vaultName)) {
   name: vaultName
 }
@@ -155,18 +140,18 @@ resource appContainers 'Microsoft.Authorization/roleAssignments@2022-04-01' = [
   }
 ]
 
-resource appTables 'Microsoft.Authorization/roleAssignments@2022-04-01' = [
-  for (one, index) in tables: {
-    scope: table[index]
-    name: guid(dataAccount.id, 'tables', one, principalId, role.tableContributor)
-    properties: {
-      principalId: principalId
-      principalType: 'ServicePrincipal'
-      roleDefinitionId: subscriptionResourceId('Microsoft.Authorization/roleDefinitions', role.tableContributor)
-      description: 'Write, read and delete the rows of this table.'
-    }
+// On the account, not on each table: the address of a transaction names no table, and nothing says that a role on one is
+// enough for it. The account holds no tables but these.
+resource appTables 'Microsoft.Authorization/roleAssignments@2022-04-01' = {
+  scope: dataAccount
+  name: guid(dataAccount.id, principalId, role.tableContributor)
+  properties: {
+    principalId: principalId
+    principalType: 'ServicePrincipal'
+    roleDefinitionId: subscriptionResourceId('Microsoft.Authorization/roleDefinitions', role.tableContributor)
+    description: 'Write, read and delete the rows of the ledger.'
   }
-]
+}
 
 resource appSecret 'Microsoft.Authorization/roleAssignments@2022-04-01' = if (!empty(vaultName)) {
   scope: vault

@@ -69,8 +69,8 @@ def assigned(made: Expanded) -> set[Grant]:
             assert parts[2] == made.outputs["storageAccountName"]
             where = f"{kinds[parts[-2]]} {parts[-1]}"
         elif parts[-2] == "storageAccounts":
-            assert parts[-1] == made.outputs["hostStorageAccountName"], "the whole data account is nobody's"
-            where = "host account"
+            accounts = {"hostStorageAccountName": "host account", "storageAccountName": "data account"}
+            where = next(words for name, words in accounts.items() if parts[-1] == made.outputs[name])
         else:
             where = {"vaults": "vault", "components": "Application Insights"}[parts[-2]]
         found.add(Grant(who, role, where))
