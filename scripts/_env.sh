@@ -140,6 +140,17 @@ install_azurite() {
       "Check that this machine reaches its package registry: npm view azurite version"
 }
 
+# Microsoft's KQL parser, for the tests of the alerts' and the workbook's queries.
+install_kql() {
+  local lock="$ROOT/tests/infra/kql/package-lock.json" stamp="$ROOT/tests/infra/kql/node_modules/.set-up"
+  [ "$(cat "$stamp" 2>/dev/null)" = "$(git hash-object "$lock")" ] && return
+  say "Installing the KQL parser ..."
+  (cd "$ROOT/tests/infra/kql" && npm_online ci --ignore-scripts --loglevel=error) ||
+    fail "npm could not install the KQL parser (see above)." \
+      "Check that this machine reaches its package registry: npm view @kusto/language-service-next version"
+  git hash-object "$lock" >"$stamp"
+}
+
 set_up() {
   command -v git >/dev/null 2>&1 || fail "git is needed: install it, then try again."
   local want stamp="$ROOT/.venv/.set-up" lock="$TOOLS/lock" owner told=""

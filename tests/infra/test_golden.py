@@ -31,7 +31,8 @@ def test_lint_says_nothing_at_all(file: Path) -> None:
 def test_what_is_deployed_is_what_was_reviewed(name: str) -> None:
     if not BICHECK.exists():
         pytest.skip(NO_BICHECK)
-    made = expanded.expand(PARAMS / f"{name}.bicepparam", name, CLOUDS.get(name.partition(".")[0], "AzureCloud"))
+    cloud = CLOUDS.get(name.partition(".")[0], "AzureCloud")
+    made = expanded.kept(expanded.expand(PARAMS / f"{name}.bicepparam", name, cloud))
     kept = GOLDEN / f"{name}.json"
     if expanded.writing():
         kept.parent.mkdir(exist_ok=True)
