@@ -101,6 +101,13 @@ class Undoing:
         if header.undo_of:
             text = f"{name} is itself an undo, of {header.undo_of}."
             raise UndoOfUndoError(text, remediation="Submit anew what shall stand.")
+        if not header.decoded:
+            # Announced by a delivery that has not read it yet: what an earlier one has stored of it may not be all.
+            raise UndoTooSoonError(
+                f"How much {name} holds is not known yet: its queue message has not been read to the end.",
+                retry_after=_RETRY_AFTER,
+                remediation="Ask again when it has been delivered once more; GET of the submission tells.",
+            )
         known, found = await self._find(known)
         targets, left, on_its_way = await self._choose(known, found)
         before, covered = await self._earlier(name)

@@ -9,7 +9,7 @@ import pytest
 
 from shared.errors import UndoOfUndoError, UndoTooSoonError
 from shared.ledger.outcomes import State
-from shared.ledger.parts import PartItem
+from shared.ledger.parts import Part, PartItem
 from shared.ledger.submissions import Header
 from tests.support import virtual
 from tests.support.fakes import indicator
@@ -105,6 +105,32 @@ def test_nothing_known_yet_is_told_and_not_taken_for_nothing() -> None:
             await worker.undoing.undo(header.id, caller="key")
         assert told.value.retry_after > 0 and told.value.remediation
         assert await worker.undoing.undo("20261122a0000000000000002", caller="key") is None
+
+    virtual.run(main())
+
+
+def test_what_nobody_has_read_to_its_end_is_not_undone_in_part() -> None:
+    """A delivery died after it had stored what it deferred; the next announced the message, and then failed.
+
+    The items lie in a part whose pointer was never sent, and how many there are is told by nobody.
+    """
+
+    async def main() -> None:
+        rig = Rig()
+        worker = rig.worker()
+        at = worker.stores.clock.now()
+        name = rig.put({"indicators": [{"indicatorValue": value(n), "action": "Block"} for n in range(3)]})
+        indicators = [indicator(value(n)) for n in range(3)]
+        items = [PartItem(name, "m", n, float(int(at)), at, made.key, made) for n, made in enumerate(indicators)]
+        await worker.parts.store(Part("d20260921-aaaaaaaaaaaaaaaaaaaa", tuple(items)), due_in=60.0)
+        await worker.submissions.announce(Header(name, 1, float(int(at)), "queue", decoded=False), 2)
+        with pytest.raises(UndoTooSoonError):
+            await worker.undoing.undo(name, caller="key")
+        await Host(rig, worker).drain(60.0)
+        undone = await undo(rig, name)
+        assert undone.undo.header.submitted == 3 and not undone.left
+        await Host(rig, worker).drain(60.0)
+        assert not rig.tenant.held
 
     virtual.run(main())
 
