@@ -324,7 +324,7 @@ class Walk:
         for n in range(VALUES):
             kind = "DomainName"
             if value(n) in told:
-                continue  # an outage was longer than an older intent is looked after, and an alarm says for which values
+                continue  # an outage outlasted the care for an older intent, and an alarm names the values
             ours = {key[2] for key in tenant.held if key[1] == value(n) and key not in theirs}
             if not self.meant.get(n):
                 assert not ours, (n, ours)
