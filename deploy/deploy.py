@@ -16,19 +16,18 @@ from __future__ import annotations
 
 import argparse
 import dataclasses
-import signal
 import sys
 import time
 from collections.abc import Callable, Mapping
 from pathlib import Path
-from typing import Any, NoReturn
+from typing import Any
 
 from deploy import az, changes, package, rights, secret
 from deploy import tenant as tenants
 from deploy.az import Az, Scope
 from deploy.publish import publish, publishing_host
 from deploy.quiet import Quiet
-from deploy.say import Failed, show, tell
+from deploy.say import Failed, orderly, show, tell
 from deploy.tenant import Found, Tenant
 from deploy.trouble import Denied, NotYet
 from deploy.verification import Credentials
@@ -358,10 +357,6 @@ class Deployment:
             wait = min(60.0, wait * 2)
 
 
-def _leave(*_: object) -> NoReturn:
-    raise KeyboardInterrupt
-
-
 def main() -> int:
     """Exit status: 0; 1 a step failed; 130 interrupted."""
     parser = argparse.ArgumentParser(prog="scripts/deploy")
@@ -378,7 +373,7 @@ def main() -> int:
     parser.add_argument("--json", action="store_true")
     options = vars(parser.parse_args())
     file, subscription, as_json = options.pop("tenant"), options.pop("subscription"), options.pop("json")
-    signal.signal(signal.SIGTERM, _leave)
+    orderly()
     run = Az(subscription)
     deployment: Deployment | None = None
     status, told = 1, {"tenant": file.name.removesuffix(".bicepparam"), "ok": False}

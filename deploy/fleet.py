@@ -18,10 +18,10 @@ import time
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
-from typing import Any, Literal, NoReturn
+from typing import Any, Literal
 
 from deploy import package
-from deploy.say import Failed, show, tell, write
+from deploy.say import Failed, orderly, show, tell, write
 from deploy.tenant import tenant_files
 
 Order = Literal["deploy", "verify", "drift"]
@@ -145,10 +145,6 @@ def table(outcomes: Sequence[Outcome]) -> list[str]:
     return [*lines, "", ", ".join(f"{number} {state}" for state, number in count.items() if number)]
 
 
-def _leave(*_: object) -> NoReturn:
-    raise KeyboardInterrupt
-
-
 def main() -> int:
     """Exit status: 0 all fine; 1 at least one failed; 3 none failed and at least one has drifted; 130 interrupted."""
     parser = argparse.ArgumentParser(prog="scripts/fleet")
@@ -160,7 +156,7 @@ def main() -> int:
     parser.add_argument("--allow-dirty", action="store_true")
     parser.add_argument("--json", action="store_true")
     options = parser.parse_args()
-    signal.signal(signal.SIGTERM, _leave)
+    orderly()
     try:
         files = tenant_files(options.folder)
         more: list[str] = []

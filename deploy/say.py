@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import signal
 import sys
 from typing import Any
 
@@ -17,6 +18,15 @@ class Failed(Exception):
         super().__init__(f"{what}\n  {remedy}" if remedy else what)
         self.what = what
         self.remedy = remedy
+
+
+def orderly() -> None:
+    """SIGTERM ends a script as Ctrl-C does, so that what it began is ended too: a pause, a canary."""
+
+    def leave(*_: object) -> None:
+        raise KeyboardInterrupt
+
+    signal.signal(signal.SIGTERM, leave)
 
 
 def tell(text: str) -> None:

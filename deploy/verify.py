@@ -12,12 +12,11 @@ from __future__ import annotations
 
 import argparse
 import os
-import signal
 import sys
 import time
-from typing import Any, NoReturn
+from typing import Any
 
-from deploy.say import Failed, show, tell
+from deploy.say import Failed, orderly, show, tell
 from deploy.verification import Credentials, Verification
 from deploy.web import Site
 
@@ -75,10 +74,6 @@ def result(verification: Verification, url: str, who: Credentials, seconds: floa
     }
 
 
-def _leave(*_: object) -> NoReturn:
-    raise KeyboardInterrupt
-
-
 def main() -> int:
     """Exit status: 0 verified, 1 a step failed, 2 it could not begin, 130 interrupted."""
     parser = argparse.ArgumentParser(prog="scripts/verify")
@@ -87,7 +82,7 @@ def main() -> int:
     parser.add_argument("--timeout", type=float, default=180.0)
     parser.add_argument("--patience", type=float, default=0.0)
     options = parser.parse_args()
-    signal.signal(signal.SIGTERM, _leave)
+    orderly()
     try:
         who = credentials(options.api_client_id)
         tell(f"Verifying {options.url} ({who.mode}) ...")
