@@ -35,6 +35,7 @@ _FRESH = 2.0  # answers over HTTP may be so far behind
 _AT_ONCE = 8
 _LATE = 30.0  # so long after the end a worker may still put off what it took up before
 _MOST = 1_000  # parts pointed to again when a pause ends; what lies behind them comes by itself
+_SOON = 10.0  # due in less, a part is left to the pointer it has: longer than a call and the clocks' differences
 _BY_ITSELF = "timer"
 ROUTE = "import"
 
@@ -218,7 +219,7 @@ class Pauses:
         """Give what waits for want of a call a pointer that is due at once, spread by what the budget lets through.
 
         Two thirds of the calls of a window at once, the next two thirds a window later, and so on: the rest is for what
-        comes in meanwhile. What would not come sooner by this is left, and so is what waits because a call failed.
+        comes in meanwhile. What would hardly come sooner by this is left, and so is what waits because a call failed.
         The earlier pointers find their part closed, or run it once more, which is harmless.
         since: an earlier try began then, and its dates may lack their pointers.
         """
@@ -232,7 +233,7 @@ class Pauses:
         for part in waiting[:_MOST]:
             due_in = items // self._settings.call_size // share * limit.seconds
             items += part.items
-            if now + due_in + 1.0 < part.due or (since is not None and part.due >= since):
+            if now + due_in + _SOON < part.due or (since is not None and part.due >= since):
                 todo.append((part, due_in))
         pointed = 0
         left = iter(todo)

@@ -155,6 +155,29 @@ def test_resuming_leaves_what_waits_because_a_call_failed_and_spreads_the_rest()
     virtual.run(main())
 
 
+def test_resuming_leaves_what_comes_by_itself_within_seconds() -> None:
+    """A second pointer would meet the first while the part's call is under way, and another worker would repeat it."""
+
+    async def main() -> None:
+        rig, worker, pauses = a_worker(settings=Settings(unsent_step=60.0))
+        others = [rig.worker(skew=0.5), rig.worker(skew=-0.5)]
+        host = Host(rig, worker)
+        await pauses.pause("stop", None, "key")
+        rig.put({"indicators": [message(n) for n in range(500)]})
+        while not (waiting := await worker.parts.all_open()):
+            await host.serve(asyncio.get_running_loop().time() + 1.0)
+        (part,) = waiting
+        # Its own pointer may come before a call that is begun at once is answered, whosever clock said when.
+        await asyncio.sleep(part.due - worker.stores.clock.now() - 3.0)
+        _, told = await pauses.resume("go", "key")
+        assert told == 0
+        await asyncio.gather(*(Host(rig, one).serve(asyncio.get_running_loop().time() + 15.0) for one in others))
+        assert [items for _, items in rig.tenant.calls] == [500]
+        assert not await worker.parts.all_open()
+
+    virtual.run(main())
+
+
 def test_what_comes_right_after_the_resume_is_not_put_off_by_what_a_worker_saw_before_it() -> None:
     """Neither a stored part nor a message, one or a call's worth, and however short ago the worker looked."""
 
