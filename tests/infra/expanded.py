@@ -86,7 +86,7 @@ def expand(file: Path, name: str, cloud: str = "AzureCloud") -> str:
 def kept(text: str) -> str:
     """An expansion as a golden file: of playbooks only that they are there, and what they start and do by name.
 
-    What they do is reviewed in infra/playbooks, and run by test_playbooks.py.
+    What they do is reviewed in infra/playbooks, and run by test_playbooks_*.py.
     """
     told = json.loads(text)
     for one in told["predictedResources"]:
