@@ -5,6 +5,7 @@ Source of names and values: Microsoft's pages ti-indicator, post-ti-indicator an
 
 from __future__ import annotations
 
+import functools
 from datetime import UTC, datetime
 from enum import StrEnum
 from typing import Any, NamedTuple
@@ -41,6 +42,7 @@ class Severity(StrEnum):
     HIGH = "High"
 
 
+@functools.lru_cache(1024)  # few moments for many items
 def format_time(moment: datetime) -> str:
     """`2030-12-12T00:00:00Z`: UTC with whole seconds; the service deletes at expiry to the second."""
     return moment.astimezone(UTC).replace(microsecond=0).strftime("%Y-%m-%dT%H:%M:%SZ")
