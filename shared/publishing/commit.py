@@ -16,7 +16,7 @@ from shared.errors import RelayError
 from shared.ledger.outcomes import Outcome, State
 from shared.publishing.answers import Answers, Ready, gather, send, stage
 from shared.publishing.budget import Budget, Permit, View, call_name
-from shared.publishing.decide import Rule, decide
+from shared.publishing.decide import GATHER, Rule, decide
 from shared.publishing.failures import Again, Suspect, Verdict
 from shared.publishing.known_bad import KnownBad
 from shared.publishing.order import Order
@@ -27,6 +27,7 @@ from shared.storage.protocols import Clock
 
 _LOOK_AGAIN = 5.0  # a hold may be lifted by somebody else
 _NAMED_CALLS = 3  # of a batch with more bad items than this, naming them one by one would take every call there is
+_EARLY = 0.3  # seconds before a call may start; writing the intents of a trickle's call takes about as long
 _HOPELESS_AFTER = 3.0  # when no call can start in time, how long to gather before giving up
 
 
@@ -61,6 +62,7 @@ class Committer:
         self._ahead: asyncio.Task[None] | None = None  # stages the call after the next
         self._busy: set[tuple[str, str]] = set()
         self._blocked: dict[tuple[str, str], list[Entry]] = {}
+        self._early_for = float("-inf")  # the call whose intents were written early; when it may start
         self._calls: set[asyncio.Task[None]] = set()
         self._background: set[asyncio.Task[None]] = set()
         self._wake = asyncio.Event()
@@ -177,14 +179,16 @@ class Committer:
         if view is None:
             again = self._decide(loop_now)
             if again is not None and loop_now - self._looked_at < _LOOK_AGAIN:
-                return self._pause(again, loop_now)
-            view = await self._look()
+                return await self._wait(again, loop_now)
+            # Where the intents of most are written early, those of the few that came since are written meanwhile.
+            seen, _ = await asyncio.gather(self._look(), self._top_up(self._rule.full if self._batch else 0))
+            view = seen
         loop_now = self._looked_at = asyncio.get_running_loop().time()
         again = self._decide(loop_now)
         if again is None and view.opens_at - self._clock.now() > 0.5:
             again = view.opens_at  # a longer window than the shortest is full
         if again is not None:
-            return self._pause(again, loop_now)
+            return await self._wait(again, loop_now)
         size = self._settings.call_size
         await asyncio.gather(self._top_up(size), self._prepare())
         if not self._batch:
@@ -203,9 +207,23 @@ class Committer:
         task.add_done_callback(self._called)
         return 0.0
 
-    def _pause(self, again: float, loop_now: float) -> float:
-        """Seconds to sleep when the next call may be at `again`: not past the moment to give up the oldest."""
-        pause = min(again - self._clock.now(), _LOOK_AGAIN)
+    async def _wait(self, again: float, loop_now: float) -> float:
+        """Seconds to sleep when the next call may be at `again`; just before it, writes the intents of what waits.
+
+        Written at that moment they would put off the call, and with it each one behind it.
+        """
+        left = again - self._clock.now()
+        if self._waiting and loop_now - self._waiting[0].began > GATHER and self._early_for != again:
+            if left <= _EARLY:
+                self._early_for = again
+                await self._top_up(self._rule.full)
+                return 0.0
+            left -= _EARLY
+        return self._pause(left, loop_now)
+
+    def _pause(self, left: float, loop_now: float) -> float:
+        """At most `left` seconds to sleep: not past the moment to give up the oldest."""
+        pause = min(left, _LOOK_AGAIN)
         for entry in self._oldest():
             age = loop_now - entry.began
             if age < _HOPELESS_AFTER:

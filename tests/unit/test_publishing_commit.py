@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Sequence
+from itertools import pairwise
+from statistics import mean
 from typing import Any
 
 from shared.errors import BatchRefusedError, DefenderError, StorageError
@@ -69,6 +71,36 @@ def names_one(bad: set[str]) -> Any:
         return None
 
     return fault
+
+
+def test_a_trickle_keeps_the_pace_however_long_its_intents_take_to_write() -> None:
+    """They are written just before the call may start: after it they would put off that call and each one behind it."""
+
+    async def main() -> None:
+        rig = Rig()
+        one = asyncio.Lock()
+
+        async def slow(when: str, what: str) -> None:
+            if when == "before" and what != "import":
+                async with one:  # storage that does one thing at a time
+                    await asyncio.sleep(0.01)
+
+        async def feed() -> None:
+            for n in range(600):
+                rig.put(message(n))
+                await asyncio.sleep(0.1)
+
+        feeding = asyncio.ensure_future(feed())
+        await Host(rig, rig.worker(gate=slow)).serve(70.0, poll=0.05)
+        await feeding
+        assert len(rig.tenant.held) == 600
+        starts = [start for start, _ in rig.tenant.calls][3:-1]
+        gaps = [later - earlier for earlier, later in pairwise(starts)]
+        assert len(gaps) > 15 and min(gaps) >= 3.1
+        assert mean(gaps) < 3.15 + 0.09, gaps
+        assert sum(count for _, count in rig.tenant.calls) == 600
+
+    virtual.run(main())
 
 
 def test_two_bad_items_that_are_named_cost_two_calls_and_nobody_waits() -> None:
