@@ -83,13 +83,14 @@ class Deliveries:
                 delivery.name, lambda: self._alone(delivery, began), lambda: self._killer(delivery)
             )
             return
-        async with self._gate.room_for(most_in(delivery.body)):
+        async with self._gate.room_for(most_in(delivery.body)) as room:
             try:
                 content = await self._read(delivery)
             except UnreadableError as error:
                 await self.bury(delivery.name, delivery.body, delivery.inserted.timestamp(), error.reason, str(error))
                 return
             if isinstance(content, Message):
+                room.keep(len(content.items))
                 await self._run_foreign(content, delivery, began)
                 return
         # What a pointer points to is held back by a gate of its own size, not by the few bytes of the pointer.

@@ -24,8 +24,8 @@ class Gate:
         self._queue: deque[tuple[int, asyncio.Future[None]]] = deque()
 
     @asynccontextmanager
-    async def room_for(self, items: int) -> AsyncIterator[None]:
-        """Hold room for so many indicators."""
+    async def room_for(self, items: int) -> AsyncIterator[Room]:
+        """Hold room for so many indicators; less, once `keep` was told that fewer are enough."""
         need = min(max(1, items), self._most)
         if self._queue or need > self._free:
             turn: asyncio.Future[None] = asyncio.get_running_loop().create_future()
@@ -39,11 +39,16 @@ class Gate:
                 raise
         else:
             self._free -= need
+        room = Room(self, need)
         try:
-            yield
+            yield room
         finally:
-            self._free += need
-            self._let_in()
+            room.keep(0)
+
+    def give_back(self, items: int) -> None:
+        """Room for so many is free again."""
+        self._free += items
+        self._let_in()
 
     def _let_in(self) -> None:
         while self._queue:
@@ -56,3 +61,17 @@ class Gate:
             self._queue.popleft()
             self._free -= need
             turn.set_result(None)
+
+
+class Room:
+    """What one has of a gate's room."""
+
+    def __init__(self, gate: Gate, items: int) -> None:
+        self._gate = gate
+        self._items = items
+
+    def keep(self, items: int) -> None:
+        """Give back what is not needed for so many indicators."""
+        unneeded = max(0, self._items - items)
+        self._items -= unneeded
+        self._gate.give_back(unneeded)

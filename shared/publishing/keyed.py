@@ -37,7 +37,7 @@ class Keyed:
         name: str,
         sha256: str,
         *,
-        room: Callable[[], AbstractAsyncContextManager[None]],
+        room: Callable[[], AbstractAsyncContextManager[object]],
         run: Run,
         point: Callable[[Header], Awaitable[None]],
     ) -> tuple[str, tuple[Verdict, ...], bool]:

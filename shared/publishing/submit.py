@@ -116,7 +116,7 @@ class Submitting:
             header = dataclasses.replace(plain, id=ids.new_submission(now), intent_at=now)
             return Taken(header.id, await self._take(body, header, privileges) or ())
 
-    def _room(self, body: bytes) -> AbstractAsyncContextManager[None]:
+    def _room(self, body: bytes) -> AbstractAsyncContextManager[object]:
         return (self._small if len(body) <= _SMALL else self._large).room_for(len(body))
 
     async def read_message(

@@ -105,6 +105,46 @@ def test_the_gate_lets_in_what_fits_and_loses_nobody() -> None:
     virtual.run(main())
 
 
+def test_room_that_turns_out_not_to_be_needed_is_for_others() -> None:
+    async def main() -> None:
+        gate = Gate(100)
+        async with gate.room_for(90) as room:
+            waiting = [asyncio.create_task(enter(gate, 40)) for _ in range(2)]
+            await asyncio.sleep(1)
+            assert not any(task.done() for task in waiting)
+            room.keep(60)
+            await asyncio.sleep(1)
+            assert [task.done() for task in waiting] == [True, True], "forty beside sixty, one after the other"
+            room.keep(99)  # never more than was asked for
+            async with asyncio.timeout(1), gate.room_for(40):
+                pass
+        async with asyncio.timeout(1), gate.room_for(100):
+            pass
+
+    async def enter(gate: Gate, size: int) -> None:
+        async with gate.room_for(size):
+            await asyncio.sleep(0.1)
+
+    virtual.run(main())
+
+
+def test_long_messages_of_one_indicator_share_calls() -> None:
+    """Their bytes would have room for hundreds; seven at a time, each seven would take a call of its own."""
+
+    async def main() -> None:
+        rig = Rig()
+        names = [
+            rig.put({"indicatorValue": f"h{n}.evil-domain.com", "action": "Block", "x-note": "x" * 60_000})
+            for n in range(300)
+        ]
+        await Host(rig, rig.worker()).drain(100.0)
+        assert len(rig.tenant.calls) <= 5, rig.tenant.calls
+        for name in names[::17]:
+            assert (await rig.read(name)).fold.counts()["accepted"] == 1
+
+    virtual.run(main())
+
+
 def test_parts_are_decoded_only_as_there_is_room() -> None:
     async def main() -> None:
         rig = Rig(Settings(decoded_max=1000))
