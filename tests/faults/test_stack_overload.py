@@ -93,6 +93,7 @@ class Watch:
 
 def test_overload_drains_at_the_budgets_pace_and_nobody_waits_too_long(lab: Callable[..., Lab]) -> None:
     here = lab(workers=2)
+    here.admin.rules(capacity=MESSAGES + 2 * CALLERS * EACH)  # more than a tenant has room for is not what is tested
     texts = [message(f"n{number}.overload.example") for number in range(MESSAGES)]
     sent: dict[str, str] = {}
     putting = threading.Thread(target=lambda: sent.update(here.put(texts)))
