@@ -2,7 +2,7 @@
 
 Messages, items of a submission, rows of the ledger and parts that wait are made more, one at a time. The budget of
 calls is wide here, or nothing but the budget would be measured; the double holds as many indicators as it is sent.
-Time is held against the smallest size of the same series: 1 means flat.
+Time is held against the smallest size of the same series.
 """
 
 from __future__ import annotations
@@ -125,18 +125,18 @@ def waiting(parts: int) -> Point:
 
 
 def series(name: str, sizes: Sequence[int], measure_one: Callable[[int], Point]) -> Iterator[Figure]:
-    """A line for each size, against the first."""
-    first = 0.0
-    for size in sizes:
-        seconds, span, memory, indicators = measure_one(size)
-        each = 1000 * seconds / indicators
-        first = first or each
+    """A line for each size, against the smallest, which is measured first and last: a machine's speed changes."""
+    points = [measure_one(size) for size in (*sizes, sizes[0])]
+    costs = [1000 * seconds / indicators for seconds, _, _, indicators in points]
+    first, last = costs[0], costs[-1]
+    for size, cost, (_, span, memory, indicators) in zip(sizes, costs, points, strict=False):
+        smallest = size == sizes[0]
         yield Figure(
             f"{name} {size:,}",
             "ms an indicator",
-            [each],
-            "" if size == sizes[0] else f"{name} {sizes[0]:,}: {first:.3g} ms",
-            None if size == sizes[0] else FLAT * first,
+            [first, last] if smallest else [cost],
+            "" if smallest else f"{name} {sizes[0]:,}: {first:.3g} ms before, {last:.3g} ms after",
+            None if smallest else FLAT * max(first, last),
             cpu=span.cpu,
             wall=span.wall,
             note=f"{span.total / indicators:.3f} storage operations an indicator; worker at most {memory:.0f} MB",
