@@ -9,6 +9,7 @@ from contextlib import contextmanager
 
 from shared.settings import Limit
 
+_ROUNDING = 1e-6  # seconds; more than adding and subtracting of times can be wrong by
 _CALLERS = 500  # remembered at a time; the one that has not called for the longest goes first
 
 
@@ -88,7 +89,7 @@ class Share:
         ]
         if full:
             wait, limit = max(full, key=lambda pair: pair[0])
-            raise BusyError(f"more than {limit.calls} requests in {limit.seconds:g} s", int(wait) + 1)
+            raise BusyError(f"more than {limit.calls} requests in {limit.seconds:g} s", int(wait + _ROUNDING) + 1)
         starts.append(now)
         while len(self._starts) > _CALLERS:
             self._starts.popitem(last=False)

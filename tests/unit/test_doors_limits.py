@@ -5,7 +5,7 @@ from __future__ import annotations
 from contextlib import ExitStack
 
 import pytest
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 
 from functions.limits import Bodies, BusyError, FullError, Share
@@ -41,6 +41,11 @@ def test_a_place_is_given_back_when_the_request_fails() -> None:
             raise RuntimeError
 
 
+@example(  # the wait is a whole second and a rounding error
+    [(1.9017102264250383, "a"), (1.1671197381042662, "a"), (1.7293704313652176, "b"), (1.2531579964784458, "b")]
+    + [(1.2093846510808741, "b"), (0.3333333333333333, "b"), (0.001, "b"), (0.0, "b"), (0.7888703619362627, "a")]
+    + [(0.0, "a")] * 3
+)
 @given(st.lists(st.tuples(st.floats(0, 3), st.sampled_from("ab")), max_size=60))
 def test_no_window_holds_more_than_its_limit(steps: list[tuple[float, str]]) -> None:
     clock = Clock()
