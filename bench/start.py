@@ -10,15 +10,14 @@ import subprocess
 import sys
 import time
 from collections.abc import Sequence
-from pathlib import Path
 
 from bench.figure import Figure
 from bench.run import Options, message, running, until
 from local.processes import plain_environment
+from local.workers import ROOT
 
 SDKS = ("azure.identity", "azure.keyvault.secrets", "azure.storage.queue", "azure.storage.blob", "azure.data.tables")
 HOST = "local.host.__main__"
-ROOT = Path(__file__).resolve().parents[1]
 # To a port of this machine on which nobody listens: what is exported is told to nobody.
 TELEMETRY = "InstrumentationKey=00000000-0000-4000-8000-000000000001;IngestionEndpoint=https://127.0.0.1:9/"
 
