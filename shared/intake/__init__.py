@@ -15,6 +15,7 @@ from shared.settings import Settings
 
 __all__ = ["read"]
 
+_NUMBERS = 10**9  # more than any part was ever pointed to
 _PART = re.compile(r"[0-9a-z][0-9a-z-]{9,79}").fullmatch
 
 
@@ -64,19 +65,19 @@ def read(
 
 
 def _is_pointer(value: dict[str, Any]) -> bool:
-    # What holds more than these two is somebody's message and is read, and rejected, as one.
-    return value.keys() == {"v", "part"} or value.keys() == {"part"}
+    # What holds more than these is somebody's message and is read, and rejected, as one.
+    return "part" in value and value.keys() <= {"v", "part", "n"}
 
 
 def _pointer(value: dict[str, Any], door: Door) -> Pointer:
-    part = value["part"]
+    part, number = value["part"], value.get("n", 0)
     if door is not Door.QUEUE:
         raise UnreadableError(
             "A pointer to a stored part is taken from the queue only.", reason="pointer", remediation="Send indicators."
         )
-    known = type(value.get("v")) is int and value["v"] == 1
+    known = type(value.get("v")) is int and value["v"] == 1 and type(number) is int and 0 <= number < _NUMBERS
     if isinstance(value, Repeated) or not known or type(part) is not str or not _PART(part):
         raise UnreadableError(
             "The pointer is malformed.", reason="pointer", remediation="Leave pointers to the app; send indicators."
         )
-    return Pointer(part)
+    return Pointer(part, number)

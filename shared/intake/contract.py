@@ -41,9 +41,13 @@ class Item(NamedTuple):
 
 
 class Pointer(NamedTuple):
-    """A message of the app's own kind: it says only which stored part to run."""
+    """A message of the app's own kind: it says only which stored part to run, and the how manieth for it this is.
+
+    number: 0 when it does not say; such a one always runs its part.
+    """
 
     part: str
+    number: int = 0
 
 
 class Message(NamedTuple):

@@ -2,6 +2,9 @@
 
 Order of writing: blob, `open` row, rows of the ledger, pointer. A part with an `open` row gets a new pointer from
 the sweep when it is overdue, so a crash between any two writes loses nothing; a part without one is done.
+
+Pointers are numbered. Where a new one is due before an older one, as after a pause, the row says that the older counts
+no more: it would come while the part is in a call, and another worker would repeat that call.
 """
 
 from __future__ import annotations
@@ -141,6 +144,7 @@ class OpenPart:
     is on its way, how many items it holds. Times are epoch seconds.
 
     failed: it waits because a call failed, and not merely for want of one.
+    replaced: the number of the last pointer that counts no more.
     """
 
     id: str
@@ -150,11 +154,16 @@ class OpenPart:
     items: int
     etag: str
     failed: bool = False
+    replaced: int = 0
+
+    def overtaken(self, number: int) -> bool:
+        """Whether the pointer of this number may be dropped; 0, for one without a number, may not."""
+        return 0 < number <= self.replaced
 
 
-def pointer(part: str) -> str:
-    """The message that says which part to run."""
-    return json.dumps({"v": 1, "part": part})
+def pointer(part: str, number: int) -> str:
+    """The message that says which part to run; the how manieth of this part it is."""
+    return json.dumps({"v": 1, "part": part, "n": number})
 
 
 class Parts:
@@ -167,7 +176,7 @@ class Parts:
         self._clock = clock
 
     async def store(self, part: Part, *, due_in: float, failed: bool = False) -> None:
-        """Write the blob, then its `open` row; the pointer is to follow, due after `due_in` seconds.
+        """Write the blob, then its `open` row; the first pointer is to follow, due after `due_in` seconds.
 
         failed: it waits because a call failed.
         """
@@ -178,9 +187,9 @@ class Parts:
         data["failed"] = failed
         await self._tables.upsert(TABLE, Row(PARTITION, part.id, data))
 
-    async def point(self, part: str, *, visible_after: float = 0.0) -> None:
+    async def point(self, part: str, *, number: int = 1, visible_after: float = 0.0) -> None:
         """Queue a pointer to a stored part."""
-        await self._queue.send(pointer(part), visible_after=visible_after)
+        await self._queue.send(pointer(part, number), visible_after=visible_after)
 
     async def opened(self, part: str) -> OpenPart | None:
         """The part's `open` row; None when it is done (or never was)."""
@@ -197,13 +206,19 @@ class Parts:
         await self._tables.delete(TABLE, PARTITION, part)
         await self._blobs.delete(CONTAINER, part)
 
-    async def again(self, opened: OpenPart, *, due_in: float) -> bool:
-        """Give the part one more pointer after `due_in` seconds; False when somebody else did, or it is done."""
-        due = self._clock.now() + due_in
-        data = {"due": due, "points": str(opened.points + 1), "failed": False}
+    async def again(self, opened: OpenPart, *, due_in: float, beside: bool = False) -> bool:
+        """Give the part one more pointer after `due_in` seconds; False when somebody else did, or it is done.
+
+        The earlier ones count no more: they are done, or due later. beside: they do, since they may only be late. Else
+        a part in a queue so long that the sweep takes each of its pointers for lost would never come to its turn.
+        """
+        number = opened.points + 1
+        data = {"due": self._clock.now() + due_in, "points": str(number), "failed": False}
+        if not beside:
+            data["replaced"] = str(opened.points)
         if await self._tables.update(TABLE, Row(PARTITION, opened.id, data, opened.etag)) is None:
             return False
-        await self.point(opened.id, visible_after=due_in)
+        await self.point(opened.id, number=number, visible_after=due_in)
         return True
 
     async def all_open(self, most: int | None = None) -> list[OpenPart]:
@@ -221,6 +236,7 @@ def _open_part(row: Row) -> OpenPart:
         int(data["items"]),
         row.etag,
         bool(data.get("failed", False)),
+        int(data.get("replaced", 0)),
     )
 
 

@@ -94,7 +94,7 @@ class Deliveries:
                 await self._run_foreign(content, delivery, began)
                 return
         # What a pointer points to is held back by a gate of its own size, not by the few bytes of the pointer.
-        await self._run_part(content.part, delivery, began)
+        await self._run_part(content, delivery, began)
 
     async def _read(self, delivery: Delivery) -> Pointer | Message:
         announced = delivery.dequeue_count > 1 and read_pointer(delivery.body) is None
@@ -192,10 +192,13 @@ class Deliveries:
 
     # A stored part
 
-    async def _run_part(self, name: str, delivery: Delivery, began: float) -> None:
-        opened = await self._parts.opened(name)
+    async def _run_part(self, pointer: Pointer, delivery: Delivery, began: float) -> None:
+        opened = await self._parts.opened(pointer.part)
         if opened is None:
             return  # done already; a pointer to any part only makes it run again, which is harmless
+        if delivery.dequeue_count == 1 and opened.overtaken(pointer.number):
+            # Only at its first delivery: later ones may be of the very run that queued, or did not, the newer pointer.
+            return
         async with self._gate.room_for(opened.items):
             await self._run_opened(opened, delivery, began)
 
@@ -303,7 +306,7 @@ class Deliveries:
             await self.bury(delivery.name, delivery.body, delivery.inserted.timestamp(), error.reason, str(error))
             return
         if isinstance(content, Pointer):
-            await self._run_part(content.part, delivery, began)
+            await self._run_part(content, delivery, began)
             return
         entries = await self._foreign_entries(content, delivery, began)
         if entries:
@@ -367,13 +370,16 @@ class Deliveries:
         return letter
 
 
-_POINTER = re.compile(rb'\s*\{\s*"v"\s*:\s*1\s*,\s*"part"\s*:\s*"([0-9a-z][0-9a-z-]{9,79})"\s*\}\s*')
+_POINTER = re.compile(
+    rb'\s*\{\s*"v"\s*:\s*1\s*,\s*"part"\s*:\s*"([0-9a-z][0-9a-z-]{9,79})"\s*'
+    rb'(?:,\s*"n"\s*:\s*(0|[1-9][0-9]{0,8})\s*)?\}\s*'
+)
 
 
 def read_pointer(body: bytes) -> Pointer | None:
     """The pointer that these bytes are, looking at no more than that: they may be what kills a worker."""
     found = _POINTER.fullmatch(body) if len(body) < 300 else None
-    return Pointer(found.group(1).decode()) if found else None
+    return Pointer(found.group(1).decode(), int(found.group(2) or 0)) if found else None
 
 
 def foreign_header(message: Message, delivery: Delivery) -> Header:

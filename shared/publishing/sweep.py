@@ -80,7 +80,7 @@ class Sweeper:
         late = [part for part in await self._parts.all_open() if part.due <= limit]
         pointed = 0
         for part in late:
-            pointed += await self._parts.again(part, due_in=0.0)
+            pointed += await self._parts.again(part, due_in=0.0, beside=True)
         if pointed:
             self._tell.event("overdue", parts=pointed)
         return pointed

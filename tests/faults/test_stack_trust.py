@@ -81,8 +81,8 @@ def test_a_pointer_to_someone_elses_part_only_makes_it_run_again(here: Lab) -> N
     wait_for(lambda: here.counts(name)["deferred"] == 30, "the submission is deferred")
     part = here.rows(OPEN, pk=PARTITION)[0].rk
     letters = len(here.app.dead_letters())
-    nowhere = [pointer("d20260101-ffffffffffffffffffff"), pointer(f"{name}-0000"), pointer(f"x{name}")]
-    here.put([pointer(part)] * 5 + nowhere)
+    nowhere = [pointer(other, 1) for other in ("d20260101-ffffffffffffffffffff", f"{name}-0000", f"x{name}")]
+    here.put([pointer(part, number) for number in (0, 1, 2, 3, 999)] + nowhere)
     wait_for(lambda: here.admin.counters()["answers"]["import"].get("503", 0) >= 2, "the part was run again")
     here.admin.clear_faults(fault)
     told = here.outcome(name)
@@ -100,6 +100,7 @@ def test_a_malformed_pointer_is_a_dead_letter(here: Lab) -> None:
         {"v": True, "part": "d20260101-ffffffffffffffffffff"},
         {"part": "d20260101-ffffffffffffffffffff"},
         {"v": 1, "part": ["d20260101-ffffffffffffffffffff"]},
+        {"v": 1, "part": "d20260101-ffffffffffffffffffff", "n": "1"},
         {"v": 1, "part": "d20260101-ffffffffffffffffffff", "indicators": [{"indicatorValue": "p.pointer.example"}]},
     ]
     texts = [json.dumps(body) for body in bodies]

@@ -18,6 +18,7 @@ from shared.indicators.model import Action, Indicator
 from shared.intake import read
 from shared.intake.contract import Door, Message, Pointer
 from shared.intake.detect import Repeated, decode
+from shared.publishing.deliver import read_pointer
 from shared.settings import Settings
 
 NOW = datetime(2026, 3, 1, 12, 0, tzinfo=UTC)
@@ -171,6 +172,16 @@ def test_a_pointer_is_one_only_on_the_queue_and_only_whole():
     for form in (body, base64.b64encode(body)):
         assert read(form, door=Door.QUEUE, now=NOW, settings=SETTINGS) == Pointer(PART)
         assert refused(form, Door.HTTP) == "pointer"
+    for number in (0, 1, 999_999_999):
+        numbered = json.dumps({"v": 1, "part": PART, "n": number}).encode()
+        for form in (numbered, base64.b64encode(numbered), json.dumps({"n": number, "part": PART, "v": 1}).encode()):
+            assert read(form, door=Door.QUEUE, now=NOW, settings=SETTINGS) == Pointer(PART, number)
+            assert refused(form, Door.HTTP) == "pointer"
+        assert read_pointer(numbered) == Pointer(PART, number)
+    assert read_pointer(body) == Pointer(PART) and read_pointer(b'{"v":1,"part":"%s","n":01}' % PART.encode()) is None
+    for number in (-1, 1.0, True, "1", None, 1_000_000_000, [1]):
+        assert refused({"v": 1, "part": PART, "n": number}) == "pointer"
+        assert read_pointer(json.dumps({"v": 1, "part": PART, "n": number}).encode()) is None
     for wrong in (
         {"v": 2, "part": PART},
         {"v": True, "part": PART},
@@ -183,6 +194,7 @@ def test_a_pointer_is_one_only_on_the_queue_and_only_whole():
         {"v": 1, "part": PART + "\n"},
         {"v": 1, "part": [PART]},
         {"part": PART},
+        {"part": PART, "n": 1},
     ):
         assert refused(wrong) == "pointer"
     assert refused(b'{"v": 1, "v": 1, "part": "%s"}' % PART.encode()) == "pointer"

@@ -178,6 +178,51 @@ def test_resuming_leaves_what_comes_by_itself_within_seconds() -> None:
     virtual.run(main())
 
 
+def test_the_pointer_that_a_resume_replaced_sends_nothing_beside_the_call_of_the_new_one() -> None:
+    async def main() -> None:
+        rig, worker, pauses = a_worker(settings=Settings(unsent_step=60.0))
+        rig.call_seconds = 24.0
+        others = [rig.worker(skew=0.5), rig.worker(skew=-0.5)]
+        host = Host(rig, worker)
+        await pauses.pause("stop", None, "key")
+        rig.put({"indicators": [message(n) for n in range(500)]})
+        while not (waiting := await worker.parts.all_open()):
+            await host.serve(asyncio.get_running_loop().time() + 1.0)
+        (part,) = waiting
+        await asyncio.sleep(part.due - worker.stores.clock.now() - 15.0)
+        _, told = await pauses.resume("go", "key")
+        assert told == 1
+        await asyncio.gather(*(Host(rig, one).serve(asyncio.get_running_loop().time() + 45.0) for one in others))
+        assert [items for _, items in rig.tenant.calls] == [500]
+        assert not await worker.parts.all_open() and not rig.service.messages
+
+    virtual.run(main())
+
+
+def test_a_pointer_that_was_not_replaced_runs_its_part_however_many_the_sweep_has_added() -> None:
+    """In a queue as long as this a pointer waits for more than what the sweep takes for overdue, each time."""
+
+    async def main() -> None:
+        rig, worker, _ = a_worker(settings=Settings(overdue_after=10.0))
+        host = Host(rig, worker)
+        until = asyncio.get_running_loop().time() + 1.0
+        rig.tenant.fault = lambda _payloads: UnavailableError("down", status=503, retry_after=30.0)
+        rig.put(message(1))
+        await host.serve(until + 10.0)
+        rig.tenant.fault = None
+        (first,) = rig.service.messages.values()
+        for _ in range(3):
+            (part,) = await worker.parts.all_open()
+            await asyncio.sleep(part.due + 11.0 - worker.stores.clock.now())
+            assert await worker.sweeper.overdue() == 1
+        for message_ in [one for one in rig.service.messages.values() if one is not first]:
+            rig.service.messages.pop(message_[1])  # far behind in the queue
+        await host.drain()
+        assert rig.tenant.held and not await worker.parts.all_open()
+
+    virtual.run(main())
+
+
 def test_what_comes_right_after_the_resume_is_not_put_off_by_what_a_worker_saw_before_it() -> None:
     """Neither a stored part nor a message, one or a call's worth, and however short ago the worker looked."""
 
