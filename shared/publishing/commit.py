@@ -1,27 +1,25 @@
 """Group commit: everything in flight in this worker shares calls of 500, each started by a permit of the budget.
 
-Entries come in by `add` and leave settled. One task decides; calls run beside it and overlap. A key that is in a
-call stays out of every other call of this worker until the answer is in.
+Entries come in by `add` and leave settled. One task decides when a call is made, and calls run beside it and overlap.
+What a call is made of is the business of staging.py.
 """
 
 from __future__ import annotations
 
 import asyncio
-from bisect import bisect_right
-from collections import deque
-from collections.abc import Coroutine, Sequence
+from collections.abc import Sequence
 
 from shared.defender.limits import named_value
 from shared.errors import RelayError
-from shared.ledger.outcomes import Outcome, State
-from shared.publishing.answers import Answers, Ready, gather, send, stage
+from shared.publishing.answers import Answers, Ready, send
 from shared.publishing.budget import Budget, Permit, View, call_name
 from shared.publishing.decide import GATHER, Rule, decide
 from shared.publishing.failures import Again, Suspect, Verdict
 from shared.publishing.known_bad import KnownBad
 from shared.publishing.order import Order
 from shared.publishing.ports import Defender, Tell
-from shared.publishing.settle import Deferral, Entry, Fate, Settler, outcome
+from shared.publishing.settle import Deferral, Entry, Fate, Settler
+from shared.publishing.staging import Staging
 from shared.settings import Settings
 from shared.storage.protocols import Clock
 
@@ -49,23 +47,17 @@ class Committer:
         self._settings = settings
         self._clock = clock
         self._budget = budget
-        self._order = order
         self._defender = defender
         self._answers = answers
         self._settler = settler
-        self._known_bad = known_bad
         self._tell = tell
         limit = budget.limits[0]
         self._rule = Rule(limit.calls, limit.seconds, settings.call_size)
-        self._waiting: deque[Entry] = deque()
-        self._batch: list[Ready] = []  # staged, the first of them for the next call
+        self._wake = asyncio.Event()
+        self.staging = Staging(settings, clock, order, settler, known_bad, self._wake.set)
         self._ahead: asyncio.Task[None] | None = None  # stages the call after the next
-        self._busy: set[tuple[str, str]] = set()
-        self._blocked: dict[tuple[str, str], list[Entry]] = {}
         self._early_for = float("-inf")  # the call whose intents were written early; when it may start
         self._calls: set[asyncio.Task[None]] = set()
-        self._background: set[asyncio.Task[None]] = set()
-        self._wake = asyncio.Event()
         self._task: asyncio.Task[None] | None = None
         self._looked_at = float("-inf")
         self._saw_at = float("-inf")  # when the last look began
@@ -74,11 +66,7 @@ class Committer:
 
     def add(self, entries: Sequence[Entry]) -> None:
         """Take entries in; each one's `result` is set once it is settled."""
-        for entry in entries:
-            if entry.item.key in self._busy:
-                self._blocked.setdefault(entry.item.key, []).append(entry)
-            else:
-                self._insert(entry)
+        self.staging.add(entries)
         if self._task is None or self._task.done():
             self._task = asyncio.get_running_loop().create_task(self._run(), name="group commit")
         self._wake.set()
@@ -86,8 +74,7 @@ class Committer:
     @property
     def in_hand(self) -> int:
         """How many entries wait here or are in a call."""
-        blocked = sum(len(entries) for entries in self._blocked.values())
-        return len(self._waiting) + blocked + len(self._busy)
+        return self.staging.in_hand
 
     async def paused(self, since: float) -> bool:
         """Whether a person has paused the calls for longer than an invocation that began at `since` may wait.
@@ -119,11 +106,11 @@ class Committer:
                 pause = await self._step()
             except RelayError as error:
                 self._tell.alarm("group_commit", str(error))
-                self._fail_staged(error)
+                self.staging.fail_staged(error)
                 pause = 1.0
             except Exception as error:  # the loop must outlive any fault; who waits gets the error and comes again
                 self._tell.alarm("group_commit", repr(error))
-                self._fail_staged(error)
+                self.staging.fail_staged(error)
                 pause = 1.0
             if pause > 0 and not self._wake.is_set():
                 try:
@@ -132,39 +119,6 @@ class Committer:
                 except TimeoutError:
                     pass
 
-    def _fail_staged(self, error: Exception) -> None:
-        """Storage did not answer: what was being staged goes back to its messages, which will come again."""
-        for ready in self._batch:
-            self._fail(ready, error)
-        self._batch = []
-
-    def _fail(self, ready: Ready, error: BaseException) -> None:
-        self._release(ready)
-        for entry in [*ready.senders(), *ready.older]:
-            if not entry.result.done():
-                entry.result.set_exception(error)
-
-    def _release(self, ready: Ready) -> None:
-        if ready.released:
-            return  # by now the key may be in another call
-        ready.released = True
-        key = ready.lead.item.key
-        self._busy.discard(key)
-        for entry in self._blocked.pop(key, []):
-            self._insert(entry)
-        self._wake.set()
-
-    def _insert(self, entry: Entry) -> None:
-        """Into the waiting, oldest first: what was read late, or comes back, may have begun before others."""
-        waiting = self._waiting
-        if not waiting or waiting[-1].began <= entry.began:
-            waiting.append(entry)
-        elif waiting[0].began > entry.began:
-            waiting.appendleft(entry)
-        else:
-            # Looked for by halving: parts come in by hundreds of items, and walking past each of them is quadratic.
-            waiting.insert(bisect_right(waiting, entry.began, key=_began), entry)
-
     # One decision
 
     async def _step(self) -> float:
@@ -172,7 +126,7 @@ class Committer:
         loop_now = asyncio.get_running_loop().time()
         await self._give_up(loop_now)
         view = await self._join()
-        if not self._waiting and not self._batch:
+        if not self.staging.ready:
             return 3600.0
         if len(self._calls) >= self._settings.calls_at_once:
             return 1.0
@@ -181,7 +135,8 @@ class Committer:
             if again is not None and loop_now - self._looked_at < _LOOK_AGAIN:
                 return await self._wait(again, loop_now)
             # Where the intents of most are written early, those of the few that came since are written meanwhile.
-            seen, _ = await asyncio.gather(self._look(), self._top_up(self._rule.full if self._batch else 0))
+            more = self._rule.full if self.staging.batch else 0
+            seen, _ = await asyncio.gather(self._look(), self.staging.top_up(more))
             view = seen
         loop_now = self._looked_at = asyncio.get_running_loop().time()
         again = self._decide(loop_now)
@@ -190,8 +145,8 @@ class Committer:
         if again is not None:
             return await self._wait(again, loop_now)
         size = self._settings.call_size
-        await asyncio.gather(self._top_up(size), self._prepare())
-        if not self._batch:
+        await asyncio.gather(self.staging.top_up(size), self._prepare())
+        if not self.staging.batch:
             return 0.0
         self._stage_ahead(view)
         permit = await self._budget.take(view)
@@ -199,7 +154,7 @@ class Committer:
             self._looked_at = float("-inf")
             return 0.0
         self.calls_made += 1
-        batch, self._batch = self._batch[:size], self._batch[size:]
+        batch = self.staging.take(size)
         oldest = min(entry.began for ready in batch for entry in ready.senders())
         self._tell.observe("permit_wait", asyncio.get_running_loop().time() - oldest)
         task = asyncio.get_running_loop().create_task(self._call(batch, permit), name="import call")
@@ -213,10 +168,11 @@ class Committer:
         Written at that moment they would put off the call, and with it each one behind it.
         """
         left = again - self._clock.now()
-        if self._waiting and loop_now - self._waiting[0].began > GATHER and self._early_for != again:
+        waiting = self.staging.waiting
+        if waiting and loop_now - waiting[0].began > GATHER and self._early_for != again:
             if left <= _EARLY:
                 self._early_for = again
-                await self._top_up(self._rule.full)
+                await self.staging.top_up(self._rule.full)
                 return 0.0
             left -= _EARLY
         return self._pause(left, loop_now)
@@ -224,32 +180,25 @@ class Committer:
     def _pause(self, left: float, loop_now: float) -> float:
         """At most `left` seconds to sleep: not past the moment to give up the oldest."""
         pause = min(left, _LOOK_AGAIN)
-        for entry in self._oldest():
+        for entry in self.staging.oldest():
             age = loop_now - entry.began
             if age < _HOPELESS_AFTER:
                 pause = min(pause, _HOPELESS_AFTER - age)
         return max(0.001, pause)
-
-    def _oldest(self) -> list[Entry]:
-        """The oldest of those that wait, and of those that are staged."""
-        return [*(ready.lead for ready in self._batch), *([self._waiting[0]] if self._waiting else [])]
 
     def _called(self, task: asyncio.Task[None]) -> None:
         self._calls.discard(task)
         self._wake.set()
 
     def _decide(self, loop_now: float) -> float | None:
-        ready = len(self._waiting) + len(self._batch)
-        heads = [self._waiting[0].began] if self._waiting else []
-        heads += [ready_.lead.began for ready_ in self._batch]
-        oldest = loop_now - min(heads)
+        oldest = loop_now - min(entry.began for entry in self.staging.oldest())
         seen = self._budget.seen
-        return decide(self._clock.now(), ready, oldest, seen.starts, seen.shut_until, self._rule)
+        return decide(self._clock.now(), self.staging.ready, oldest, seen.starts, seen.shut_until, self._rule)
 
     async def _prepare(self) -> None:
         try:
             await self._defender.prepare()
-        except Exception as error:  # raised here it would leave `_top_up`, beside which this runs, to run on alone
+        except Exception as error:  # raised here it would leave `top_up`, beside which this runs, to run on alone
             if not isinstance(error, RelayError):
                 self._tell.alarm("prepare", repr(error))
             # The call will meet the same trouble, and knows what to make of it.
@@ -259,38 +208,25 @@ class Committer:
         latest = self._settings.call_latest_start
         fresh = loop_now - self._looked_at <= _LOOK_AGAIN + 1.0
         opens_in = self._budget.seen.opens_at - self._clock.now() if fresh else 0.0
-        late: list[Entry] = []
-
         seen_at = float("inf")
 
         def too_late(entry: Entry) -> bool:
             return entry.began <= seen_at and loop_now - entry.began + max(opens_in, 0.0) >= latest
 
-        oldest = [loop_now - entry.began for entry in self._oldest() if too_late(entry)]
+        oldest = [loop_now - entry.began for entry in self.staging.oldest() if too_late(entry)]
         if not oldest:
             return
         # All that is hopeless goes together, after gathering a while: else each that comes makes a part of its own.
-        full = len(self._waiting) + len(self._batch) >= self._settings.call_size
+        full = self.staging.ready >= self._settings.call_size
         if max(oldest) < min(_HOPELESS_AFTER, latest) and not full:
             return
         if self._budget.seen.paused_until > self._clock.now():
             # It may have been ended since: what a resume points to must not be put off once more.
-            seen_at = max(entry.began for entry in [*self._waiting, *(ready.lead for ready in self._batch)])
+            seen_at = max(entry.began for entry in [*self.staging.waiting, *self.staging.oldest()])
             await self._see(seen_at)
             if self._budget.seen.paused_until <= self._clock.now():
                 return
-        kept = deque(entry for entry in self._waiting if not too_late(entry))
-        late += [entry for entry in self._waiting if too_late(entry)]
-        self._waiting = kept
-        staying = []
-        for ready in self._batch:
-            if too_late(ready.lead):
-                late += ready.senders()  # the older ones are superseded, and being settled
-                self._release(ready)
-            else:
-                staying.append(ready)
-        self._batch = staying
-        await self._unsent(late)
+        await self._unsent(self.staging.put_off(too_late))
 
     async def _unsent(self, entries: Sequence[Entry]) -> None:
         """Foreign items are gathered into parts; a stored part is pointed to again by who runs it."""
@@ -310,7 +246,7 @@ class Committer:
                 if not entry.result.done():
                     entry.result.set_exception(error)
 
-    # Choosing and staging
+    # Staging ahead
 
     def _stage_ahead(self, view: View) -> None:
         """While a permit is taken and its call made, write the intents of the next call, if it will be a full one.
@@ -320,8 +256,9 @@ class Committer:
         """
         limit, starts = self._rule.limit, view.starts
         open_ = len(starts) < limit - 1 or starts[1 - limit] + self._rule.window <= self._clock.now()
-        if open_ and len(self._waiting) >= self._rule.full and len(self._batch) <= self._rule.full:
-            self._ahead = asyncio.get_running_loop().create_task(self._top_up(2 * self._rule.full), name="stage ahead")
+        if open_ and len(self.staging.waiting) >= self._rule.full and len(self.staging.batch) <= self._rule.full:
+            more = self.staging.top_up(2 * self._rule.full)
+            self._ahead = asyncio.get_running_loop().create_task(more, name="stage ahead")
 
     async def _join(self) -> View | None:
         """Wait for what is being staged ahead, and look meanwhile; None when nothing is. Raises what went wrong."""
@@ -330,74 +267,6 @@ class Committer:
         ahead, self._ahead = self._ahead, None
         _, view = await asyncio.gather(ahead, self._look())
         return view
-
-    async def _top_up(self, most: int) -> None:
-        """Choose the oldest entries until the batch has `most`, and write their intents."""
-        entries: dict[int, Entry] = {}
-        keys: set[tuple[str, str]] = set()
-        finals: list[tuple[Entry, Outcome]] = []
-        left: deque[Entry] = deque()
-        room = most - len(self._batch)
-        if room <= 0:
-            return
-        soonest = self._clock.now() + self._settings.expiry_margin
-        await self._known_bad.refresh()
-        while self._waiting:
-            entry = self._waiting.popleft()
-            indicator = entry.item.indicator
-            assert indicator is not None  # retractions take another way
-            if entry.item.key in self._busy:
-                self._blocked.setdefault(entry.item.key, []).append(entry)
-            elif indicator.expiration is not None and indicator.expiration.timestamp() <= soonest:
-                text = "It expired, or was about to, before it could be sent to Defender."
-                finals.append((entry, outcome(entry.item, State.REJECTED, "expired", text)))
-            elif (bad := self._known_bad.reason(indicator)) is not None:
-                finals.append((entry, outcome(entry.item, State.REJECTED, "refused_by_defender", bad)))
-            elif entry.item.key in keys or len(keys) < room:
-                keys.add(entry.item.key)
-                entries[id(entry.item)] = entry
-            else:
-                left.append(entry)
-                if len(left) > 4 * self._settings.call_size:
-                    break  # enough looked at for others with the same key
-        left.extend(self._waiting)
-        self._waiting = left
-        if finals:
-            self._spawn(self._settle_or_fail(finals, never_staged=True))
-        if not entries:
-            return
-        self._busy |= keys
-        chosen = gather(list(entries.values()))
-        try:
-            await stage(self._order, chosen)
-        except Exception as error:
-            for ready in chosen:
-                self._fail(ready, error)
-            raise
-        superseded: list[tuple[Entry, Outcome]] = []
-        for ready in chosen:
-            superseded += ready.superseded()
-            if ready.staged.ours:
-                self._batch.append(ready)
-            else:
-                self._release(ready)
-        if superseded:
-            self._spawn(self._settle_or_fail(superseded))
-
-    def _spawn(self, work: Coroutine[None, None, None]) -> None:
-        task = asyncio.get_running_loop().create_task(work)
-        self._background.add(task)
-        task.add_done_callback(self._background.discard)
-
-    async def _settle_or_fail(self, finals: Sequence[tuple[Entry, Outcome]], *, never_staged: bool = False) -> None:
-        try:
-            if never_staged:
-                await self._order.note([entry.item for entry, _ in finals])
-            await self._settler.settle(finals)
-        except Exception as error:
-            for entry, _ in finals:
-                if not entry.result.done():
-                    entry.result.set_exception(error)
 
     # The call
 
@@ -409,20 +278,18 @@ class Committer:
             back = [ready for ready, verdict in zip(batch, verdicts, strict=True) if self._once_more(ready, verdict)]
             left = [(ready, verdict) for ready, verdict in zip(batch, verdicts, strict=True) if ready not in back]
             for ready in back:
-                self._release(ready)
-                for entry in ready.senders():
+                for entry in self.staging.back(ready):
                     entry.retried = True
-                    self._insert(entry)
             await self._conclude(left, call_name(permit))
         except Exception as error:
             for ready in batch:
                 if not ready.released:  # else it is among the waiting again
-                    self._fail(ready, error)
+                    self.staging.fail(ready, error)
             if not isinstance(error, RelayError):
                 self._tell.alarm("import_call", repr(error))
         finally:
             for ready in batch:
-                self._release(ready)
+                self.staging.release(ready)
 
     def _once_more(self, ready: Ready, verdict: Verdict) -> bool:
         """Nothing was done, and a fresh permit or token may do it within the same minute."""
@@ -445,20 +312,14 @@ class Committer:
             # The rest was refused only for company's sake: it goes into the next call.
             for ready in suspects:
                 if ready is not named:
-                    self._release(ready)
-                    for entry in ready.senders():
+                    for entry in self.staging.back(ready):
                         entry.refused += 1
-                        self._insert(entry)
             suspects = [named]
         entries = [entry for ready in suspects for entry in ready.senders()]
         deferral = Deferral(
             entries, 0.0, "suspect", f"Defender refused a call as a whole: {message}", kind="suspect", known_bad=True
         )
         await self._settler.settle((), [deferral], call=call)
-
-
-def _began(entry: Entry) -> float:
-    return entry.began
 
 
 def named_item(message: str, suspects: Sequence[Ready]) -> Ready | None:

@@ -118,7 +118,7 @@ class World:
             self.check_sums()
         for host in (host for host in hosts if not host.dead):
             committer = host.publishing.committer
-            assert committer.in_hand == 0, (committer._waiting, committer._busy, committer._blocked, committer._batch)
+            assert committer.in_hand == 0, str(committer.staging)
 
     def left(self) -> str:
         service = self.rig.service

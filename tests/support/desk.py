@@ -147,7 +147,7 @@ class Desk:
     async def close(self) -> None:
         """End the worker."""
         committer = self.relay.publishing.committer
-        for task in (committer._task, *committer._calls, *committer._background):
+        for task in (committer._task, *committer._calls, *committer.staging.background):
             if task is not None:
                 task.cancel()
         logging.getLogger().removeHandler(self._handler)

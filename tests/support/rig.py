@@ -133,5 +133,5 @@ class Host:
         for task in (self.publishing.committer._task, *self.publishing.committer._calls):
             if task is not None and task is not asyncio.current_task():
                 task.cancel()
-        for task in self.publishing.committer._background:
+        for task in self.publishing.committer.staging.background:
             task.cancel()

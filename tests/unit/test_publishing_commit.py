@@ -35,7 +35,7 @@ def test_the_oldest_stand_first_in_whatever_order_they_come() -> None:
         committer = Rig().worker().committer
         for began in (3.0, 1.0, 2.0, 5.0, 4.0, 2.0, 0.0):
             committer.add([entry(int(began), began)])
-        assert [one.began for one in committer._waiting] == [0.0, 1.0, 2.0, 2.0, 3.0, 4.0, 5.0]
+        assert [one.began for one in committer.staging.waiting] == [0.0, 1.0, 2.0, 2.0, 3.0, 4.0, 5.0]
 
     virtual.run(main())
 
