@@ -24,6 +24,7 @@ RelayError
 ├── StorageError             queue, table or blob did not do what was asked
 └── DefenderError            the indicators API did not do what was asked
     ├── NotSentError         nothing left this machine: the permit was late or no connection was made
+    │   ├── LateError        the permit ran out first: this worker was too busy
     │   └── PausedError      a person has paused the calls
     ├── ThrottledError       429
     ├── UnavailableError     5xx, timeout, reset, half an answer: may have been done or not
@@ -193,6 +194,10 @@ class DefenderError(RelayError):
 
 class NotSentError(DefenderError):
     """Nothing was sent: the permit was too old or no connection could be made."""
+
+
+class LateError(NotSentError):
+    """Nothing was sent: the permit ran out before the call was on the wire. The worker was too busy, not the service."""
 
 
 class PausedError(NotSentError):

@@ -19,7 +19,7 @@ from urllib.parse import quote, urljoin, urlsplit
 
 from shared.defender.answers import Answer, ImportResult, Keep, fold, listing, match_results, says_missing
 from shared.defender.limits import BATCH_DELETE_MAX, IMPORT_MAX, TOP_MAX
-from shared.errors import DefenderError, DeniedError, NotSentError, UnavailableError
+from shared.errors import DefenderError, DeniedError, LateError, NotSentError, UnavailableError
 from shared.redaction import redact, shorten
 
 if TYPE_CHECKING:
@@ -300,7 +300,7 @@ class DefenderClient[T: BearerToken]:
             ):
                 answer = Answer(response.status_code, response.headers, _read(response))
         except TooLateError:
-            failure = NotSentError("it became too late before the call could be sent")
+            failure = LateError("it became too late before the call could be sent")
         except (requests.RequestException, HTTPError, OSError) as error:
             failure = self._failure(error, sent=attempt.sent, timed_out=attempt.timed_out, token=token.value)
         except _TooLongError:

@@ -25,6 +25,7 @@ from shared.storage.protocols import Clock
 
 _LOOK_AGAIN = 5.0  # a hold may be lifted by somebody else
 _NAMED_CALLS = 3  # of a batch with more bad items than this, naming them one by one would take every call there is
+_RETRIES_LATE = 3  # for a busy worker; putting it off would cost a minute
 _EARLY = 0.3  # seconds before a call may start; writing the intents of a trickle's call takes about as long
 _HOPELESS_AFTER = 3.0  # when no call can start in time, how long to gather before giving up
 
@@ -279,7 +280,7 @@ class Committer:
             left = [(ready, verdict) for ready, verdict in zip(batch, verdicts, strict=True) if ready not in back]
             for ready in back:
                 for entry in self.staging.back(ready):
-                    entry.retried = True
+                    entry.retries += 1
             await self._conclude(left, call_name(permit))
         except Exception as error:
             for ready in batch:
@@ -296,7 +297,8 @@ class Committer:
         if not isinstance(verdict, Again) or verdict.reason not in ("not_sent", "denied_401"):
             return False
         age = asyncio.get_running_loop().time() - ready.lead.began
-        return not ready.lead.retried and age < self._settings.call_latest_start
+        most = _RETRIES_LATE if verdict.late else 1
+        return ready.lead.retries < most and age < self._settings.call_latest_start
 
     async def _conclude(self, answered: Sequence[tuple[Ready, Verdict]], call: str) -> None:
         suspects = [ready for ready, verdict in answered if isinstance(verdict, Suspect)]

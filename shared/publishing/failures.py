@@ -18,6 +18,7 @@ from shared.errors import (
     DefenderError,
     DeniedError,
     IdentityError,
+    LateError,
     NotSentError,
     PausedError,
     RelayError,
@@ -58,7 +59,7 @@ class Refused:
 @dataclasses.dataclass(frozen=True, slots=True)
 class Again:
     """To be tried again. `sent`: whether Defender may have carried it out; `delay`: asked for by the service, seconds;
-    `alarm`: whether a person should look.
+    `alarm`: whether a person should look; `late`: whether this worker was too slow to use its permit.
     """
 
     reason: str
@@ -66,6 +67,7 @@ class Again:
     sent: bool
     delay: float | None = None
     alarm: bool = False
+    late: bool = False
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -108,7 +110,7 @@ def of_error(error: RelayError) -> Again | Suspect:
         case PausedError():
             return Again(PAUSED, text, sent=False)
         case NotSentError():
-            return Again("not_sent", text, sent=False)
+            return Again("not_sent", text, sent=False, late=isinstance(error, LateError))
         case DeniedError():
             return Again(f"denied_{error.status}", text, sent=not 400 <= error.status < 500, alarm=True)
         case DefenderError():

@@ -41,15 +41,15 @@ class Entry:
 
     header: of the foreign message it came in, to be written with its first row; None when it is written already.
     began: when its invocation began, on the event loop's clock; `result` is set when it is settled.
-    retried: whether it went into a second call in the same invocation; refused: calls of which Defender named another
-    item as the bad one.
+    retries: calls beyond the first in the same invocation, where nothing was done; refused: calls of which Defender
+    named another item as the bad one.
     """
 
     item: PartItem
     header: Header | None
     began: float
     result: asyncio.Future[Fate]
-    retried: bool = False
+    retries: int = 0
     refused: int = 0
 
     @property

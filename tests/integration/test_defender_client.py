@@ -18,6 +18,7 @@ from shared.errors import (
     BatchRefusedError,
     DefenderError,
     DeniedError,
+    LateError,
     NotSentError,
     ThrottledError,
     TokenError,
@@ -318,7 +319,7 @@ def test_defender_a_connection_that_comes_about_too_late_is_not_used(
         return genuine(*where, **how)
 
     monkeypatch.setattr(socket, "getaddrinfo", slow)
-    with pytest.raises(NotSentError, match="too late"):
+    with pytest.raises(LateError, match="too late"):
         client.import_indicators([payload("a.example")], not_after=time.monotonic() + 0.2)
     assert (server.connections, server.requests) == (1, [])
 

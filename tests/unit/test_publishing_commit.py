@@ -8,7 +8,7 @@ from itertools import pairwise
 from statistics import mean
 from typing import Any
 
-from shared.errors import BatchRefusedError, DefenderError, StorageError
+from shared.errors import BatchRefusedError, DefenderError, LateError, NotSentError, StorageError
 from shared.ledger.parts import PartItem
 from shared.publishing.settle import Entry
 from tests.support import virtual
@@ -134,6 +134,35 @@ def test_a_batch_of_many_bad_items_does_not_take_every_call_from_the_others() ->
         assert sum(accepted) == 200, "the others wait behind a batch that is refused again and again"
 
     virtual.run(main())
+
+
+def test_a_worker_that_was_too_busy_for_its_permit_tries_some_more_before_it_puts_off() -> None:
+    """A service that cannot be reached is asked once more; then it is put off, and its permits are left to others."""
+
+    async def main(error: DefenderError, failures: int, calls: int) -> None:
+        rig = Rig()
+        host = Host(rig, rig.worker())
+        left = failures
+
+        def fault(_payloads: Sequence[dict[str, Any]]) -> DefenderError | None:
+            nonlocal left
+            left -= 1
+            return error if left >= 0 else None
+
+        rig.tenant.fault = fault
+        name = rig.put(message(3))
+        await host.serve(40.0)
+        assert len(rig.tenant.calls) == calls
+        counts = (await rig.read(name)).fold.counts()
+        assert counts["accepted" if calls > failures else "deferred"] == 1
+        await host.drain(1000.0)
+        assert (await rig.read(name)).fold.counts()["accepted"] == 1
+
+    for failures in range(4):
+        virtual.run(main(LateError("late"), failures, failures + 1))
+    virtual.run(main(LateError("late"), 9, 4))
+    virtual.run(main(NotSentError("no connection"), 1, 2))
+    virtual.run(main(NotSentError("no connection"), 2, 2))
 
 
 def test_what_goes_into_the_next_call_is_not_given_back_to_its_message_too() -> None:

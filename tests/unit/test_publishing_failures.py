@@ -11,6 +11,7 @@ from hypothesis import strategies as st
 from shared.errors import (
     BatchRefusedError,
     DeniedError,
+    LateError,
     NotSentError,
     RelayError,
     RoleError,
@@ -29,7 +30,8 @@ from tests.support.fakes import FakeResult
         (ThrottledError("429", retry_after=8), "throttled", False, False),
         (UnavailableError("503", status=503), "defender_unavailable", True, False),
         (UnavailableError("reset"), "defender_unavailable", True, False),
-        (NotSentError("late"), "not_sent", False, False),
+        (NotSentError("no connection"), "not_sent", False, False),
+        (LateError("late"), "not_sent", False, False),
         (DeniedError("401", status=401), "denied_401", False, True),
         (DeniedError("403", status=403), "denied_403", False, True),
         (DeniedError("404", status=404), "denied_404", False, True),
