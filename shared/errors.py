@@ -197,7 +197,7 @@ class NotSentError(DefenderError):
 
 
 class LateError(NotSentError):
-    """Nothing was sent: the permit ran out before the call was on the wire. The worker was too busy, not the service."""
+    """Nothing was sent: the permit ran out before the call was on the wire. It is the worker that was too busy."""
 
 
 class PausedError(NotSentError):

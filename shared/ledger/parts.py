@@ -145,6 +145,7 @@ class OpenPart:
 
     failed: it waits because a call failed, and not merely for want of one.
     replaced: the number of the last pointer that counts no more.
+    begun: its items may have been sent, by a run of it or from where they were before, and have to be looked up first.
     """
 
     id: str
@@ -155,6 +156,7 @@ class OpenPart:
     etag: str
     failed: bool = False
     replaced: int = 0
+    begun: bool = True
 
     def overtaken(self, number: int) -> bool:
         """Whether the pointer of this number may be dropped; 0, for one without a number, may not."""
@@ -175,17 +177,29 @@ class Parts:
         self._queue = queue
         self._clock = clock
 
-    async def store(self, part: Part, *, due_in: float, failed: bool = False) -> None:
+    async def store(self, part: Part, *, due_in: float, failed: bool = False) -> str:
         """Write the blob, then its `open` row; the first pointer is to follow, due after `due_in` seconds.
 
-        failed: it waits because a call failed.
+        failed: it waits because a call failed. Returns what `alone` asks for.
         """
         await self._blobs.put(CONTAINER, part.id, part.encode())
         since = min(item.first_seen for item in part.items)
         due = self._clock.now() + due_in
         data = {"due": due, "points": "1", "kind": part.kind, "since": since, "items": str(len(part.items))}
-        data["failed"] = failed
-        await self._tables.upsert(TABLE, Row(PARTITION, part.id, data))
+        data |= {"failed": failed, "begun": True}
+        row = Row(PARTITION, part.id, data)
+        etag = await self._tables.insert(TABLE, row)
+        if etag is None:
+            await self._tables.upsert(TABLE, row)
+        return etag or ""
+
+    async def alone(self, part: str, etag: str) -> None:
+        """Note that nothing else carries the part's items any more, unless its row has changed since `store`.
+
+        Until then a message or another part may, should somebody die here: who runs this one has to look first.
+        """
+        if etag:
+            await self._tables.update(TABLE, Row(PARTITION, part, {"begun": False}, etag))
 
     async def point(self, part: str, *, number: int = 1, visible_after: float = 0.0) -> None:
         """Queue a pointer to a stored part."""
@@ -206,14 +220,16 @@ class Parts:
         await self._tables.delete(TABLE, PARTITION, part)
         await self._blobs.delete(CONTAINER, part)
 
-    async def again(self, opened: OpenPart, *, due_in: float, beside: bool = False) -> bool:
+    async def again(self, opened: OpenPart, *, due_in: float, beside: bool = False, begun: bool = False) -> bool:
         """Give the part one more pointer after `due_in` seconds; False when somebody else did, or it is done.
 
         The earlier ones count no more: they are done, or due later. beside: they do, since they may only be late. Else
         a part in a queue so long that the sweep takes each of its pointers for lost would never come to its turn.
+        begun: as of OpenPart; without it, what `opened` says stays.
         """
         number = opened.points + 1
-        data = {"due": self._clock.now() + due_in, "points": str(number), "failed": False}
+        begun = begun or beside or opened.begun
+        data = {"due": self._clock.now() + due_in, "points": str(number), "failed": False, "begun": begun}
         if not beside:
             data["replaced"] = str(opened.points)
         if await self._tables.update(TABLE, Row(PARTITION, opened.id, data, opened.etag)) is None:
@@ -237,6 +253,7 @@ def _open_part(row: Row) -> OpenPart:
         row.etag,
         bool(data.get("failed", False)),
         int(data.get("replaced", 0)),
+        bool(data.get("begun", True)),  # older rows say nothing of it
     )
 
 

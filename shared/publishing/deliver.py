@@ -199,8 +199,11 @@ class Deliveries:
         if delivery.dequeue_count == 1 and opened.overtaken(pointer.number):
             # Only at its first delivery: later ones may be of the very run that queued, or did not, the newer pointer.
             return
+        # The first delivery of its first pointer, which was sent when the part was complete: nobody has run it.
+        first = delivery.dequeue_count == 1 == pointer.number == opened.points
+        begun = not first and (opened.begun or delivery.dequeue_count > 1 or not pointer.number)
         async with self._gate.room_for(opened.items):
-            await self._run_opened(opened, delivery, began)
+            await self._run_opened(dataclasses.replace(opened, begun=begun), delivery, began)
 
     async def _run_opened(self, opened: OpenPart, delivery: Delivery, began: float) -> None:
         name = opened.id
@@ -217,8 +220,7 @@ class Deliveries:
             if await self._parts.opened(name) is not None:
                 self._tell.alarm("part_lost", f"part {name} is open, but its blob is gone")
             return
-        again = delivery.dequeue_count > 1 or opened.points > 1
-        items = await self._unsettled(part, opened) if again else list(part.items)
+        items = await self._unsettled(part, opened) if opened.begun else list(part.items)
         if items is None:
             return
         await self.run_items(part, items, opened, began, isolated=isolated)
@@ -260,7 +262,9 @@ class Deliveries:
         await self._results(entries)
         unsent = [entry for entry in entries if entry.result.result() is Fate.UNSENT]
         if unsent and len(unsent) == len(part.items):
-            await self._parts.again(opened, due_in=await self._settler.unsent_delay())
+            # Of indicators in shared calls, unsent means that; the other ways may have tried something first.
+            tried = bool(retractions) or isolated or part.kind != "plain"
+            await self._parts.again(opened, due_in=await self._settler.unsent_delay(), begun=tried)
             return
         if unsent:
             # The others are done or moved: a part of what is left, lest those that moved are run twice.

@@ -241,7 +241,7 @@ class Pauses:
         async def some() -> None:
             nonlocal pointed
             for part, due_in in left:
-                done = await self._parts.again(part, due_in=due_in)
+                done = await self._parts.again(part, due_in=due_in, begun=since is not None)
                 pointed += done  # not in one statement: that would add to what it was before the wait
 
         await asyncio.gather(*(some() for _ in range(_AT_ONCE)))

@@ -7,12 +7,14 @@ in a part with an `open` row, or is still owned by the message or part it came i
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import dataclasses
 import random
 from collections import Counter
 from collections.abc import Sequence
 from enum import Enum
 
+from shared.errors import StorageError
 from shared.ledger import ids
 from shared.ledger.deadletters import DeadLetters
 from shared.ledger.outcomes import Outcome, State
@@ -114,7 +116,7 @@ class Settler:
         call = call or ids.new_call()
         ended, moving = await self._exhaust(deferrals)
         finals = [*finals, *ended]
-        parts: list[tuple[Part, float]] = []
+        parts: list[tuple[Part, Deferral, str]] = []
         headers: dict[str, Header] = {}
         rows: list[Row] = []
         for deferral in moving:
@@ -125,14 +127,17 @@ class Settler:
                     deferral.kind,
                     deferral.known_bad,
                 )
-                await self._parts.store(part, due_in=deferral.delay, failed=deferral.failed)
-                parts.append((part, deferral.delay))
+                etag = await self._parts.store(part, due_in=deferral.delay, failed=deferral.failed)
+                parts.append((part, deferral, etag))
                 rows += _deferral_rows(entries, part.id, headers)
         rows += _outcome_rows(finals, call, headers)
         if rows:
             await self._submissions.write(headers.values(), rows)
-        for part, delay in parts:
-            await self._parts.point(part.id, visible_after=delay)
+        for part, deferral, etag in parts:
+            await self._parts.point(part.id, visible_after=deferral.delay)
+            if deferral.delay and not deferral.failed:  # else it is not hastened, and this is of no use
+                with contextlib.suppress(StorageError):
+                    await self._parts.alone(part.id, etag)
         self._count(finals, moving)
         self._log(finals, moving, call)
         for entry, _ in finals:

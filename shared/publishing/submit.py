@@ -247,7 +247,7 @@ class Submitting:
         try:
             for opened in await asyncio.gather(*map(self._parts.opened, names)):
                 if opened is not None and opened.points == 1:
-                    await self._parts.again(opened, due_in=0.0)
+                    await self._parts.again(opened, due_in=0.0, begun=True)
         except StorageError as error:
             self._tell.alarm("pointer_late", f"{header.id}: {error}")
 

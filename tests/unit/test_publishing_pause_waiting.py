@@ -223,6 +223,33 @@ def test_a_pointer_that_was_not_replaced_runs_its_part_however_many_the_sweep_ha
     virtual.run(main())
 
 
+def test_what_a_pause_has_put_off_is_sent_without_asking_what_became_of_each_item() -> None:
+    """Nothing can have: and for messages of one indicator it is a read for each, before the first call is made."""
+
+    async def main() -> None:
+        rig, worker, pauses = a_worker()
+        reads = 0
+
+        async def gate(when: str, what: str) -> None:
+            nonlocal reads
+            reads += (when, what) in (("before", "query submissions"), ("before", "get submissions"))
+
+        host = Host(rig, rig.worker(gate=gate))
+        await pauses.pause("stop", None, "key")
+        for n in range(400):
+            rig.put(message(n))
+        await host.serve(1500.0, poll=5.0)  # in which the part comes back twice, and is put off once more
+        (part,) = await worker.parts.all_open()
+        assert part.points >= 3 and not part.begun
+        reads = 0
+        await pauses.resume("go", "key")
+        await host.serve(1510.0)
+        assert [items for _, items in rig.tenant.calls] == [400] and reads < 20
+        assert not await worker.parts.all_open()
+
+    virtual.run(main())
+
+
 def test_what_comes_right_after_the_resume_is_not_put_off_by_what_a_worker_saw_before_it() -> None:
     """Neither a stored part nor a message, one or a call's worth, and however short ago the worker looked."""
 
