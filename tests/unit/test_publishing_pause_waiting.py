@@ -8,11 +8,13 @@ import json
 import pytest
 
 from shared.errors import UnavailableError
+from shared.ledger.parts import OpenPart
+from shared.relay import Publishing
 from shared.settings import Settings
 from tests.support import virtual
 from tests.support.items import message
 from tests.support.pausing import a_worker, starts
-from tests.support.rig import Host
+from tests.support.rig import Host, Rig
 
 
 def test_a_pause_ends_by_itself_and_the_timer_points_to_what_waits() -> None:
@@ -155,18 +157,24 @@ def test_resuming_leaves_what_waits_because_a_call_failed_and_spreads_the_rest()
     virtual.run(main())
 
 
+async def put_off(rig: Rig, worker: Publishing) -> OpenPart:
+    """A part of 500 that a pause has put off."""
+    host = Host(rig, worker)
+    await worker.pauses.pause("stop", None, "key")
+    rig.put({"indicators": [message(n) for n in range(500)]})
+    while not (waiting := await worker.parts.all_open()):
+        await host.serve(asyncio.get_running_loop().time() + 1.0)
+    (part,) = waiting
+    return part
+
+
 def test_resuming_leaves_what_comes_by_itself_within_seconds() -> None:
     """A second pointer would meet the first while the part's call is under way, and another worker would repeat it."""
 
     async def main() -> None:
         rig, worker, pauses = a_worker(settings=Settings(unsent_step=60.0))
         others = [rig.worker(skew=0.5), rig.worker(skew=-0.5)]
-        host = Host(rig, worker)
-        await pauses.pause("stop", None, "key")
-        rig.put({"indicators": [message(n) for n in range(500)]})
-        while not (waiting := await worker.parts.all_open()):
-            await host.serve(asyncio.get_running_loop().time() + 1.0)
-        (part,) = waiting
+        part = await put_off(rig, worker)
         # Its own pointer may come before a call that is begun at once is answered, whosever clock said when.
         await asyncio.sleep(part.due - worker.stores.clock.now() - 3.0)
         _, told = await pauses.resume("go", "key")
@@ -183,12 +191,7 @@ def test_the_pointer_that_a_resume_replaced_sends_nothing_beside_the_call_of_the
         rig, worker, pauses = a_worker(settings=Settings(unsent_step=60.0))
         rig.call_seconds = 24.0
         others = [rig.worker(skew=0.5), rig.worker(skew=-0.5)]
-        host = Host(rig, worker)
-        await pauses.pause("stop", None, "key")
-        rig.put({"indicators": [message(n) for n in range(500)]})
-        while not (waiting := await worker.parts.all_open()):
-            await host.serve(asyncio.get_running_loop().time() + 1.0)
-        (part,) = waiting
+        part = await put_off(rig, worker)
         await asyncio.sleep(part.due - worker.stores.clock.now() - 15.0)
         _, told = await pauses.resume("go", "key")
         assert told == 1
