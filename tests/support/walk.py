@@ -229,6 +229,9 @@ class Walk:
         self.undone |= {undo.id, sent.name}
         self.world.total[undo.id] = undo.submitted
         unknown = {left.ordinal for left in undone.left if left.state not in FINAL}
+        # What such a one has superseded is left with it: it says so, and to ask again.
+        theirs = {item[0] for ordinal in unknown if (item := sent.items[ordinal]) is not None}
+        unknown |= {left.ordinal for left in undone.left if (item := sent.items[left.ordinal]) and item[0] in theirs}
         for ordinal, item in enumerate(sent.items):
             if item is not None and ordinal not in unknown:
                 self._mean(item[0], (sent.at, sent.name, _BEHIND), "", undo.id, -1)

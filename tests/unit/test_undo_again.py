@@ -8,9 +8,11 @@ import json
 import pytest
 
 from shared.errors import UndoOfUndoError, UndoTooSoonError
+from shared.indicators.model import Action
 from shared.ledger.outcomes import State
 from shared.ledger.parts import Part, PartItem
 from shared.ledger.submissions import Header
+from shared.publishing.settle import Entry
 from tests.support import virtual
 from tests.support.fakes import indicator
 from tests.support.items import value
@@ -75,8 +77,6 @@ def test_what_arrived_since_is_undone_by_a_second_one() -> None:
         at = worker.stores.clock.now() - 10.0
         header = Header("20261122a0000000000000001", 2, at, "queue")
         items = [PartItem(header.id, "m", n, at, at, made.key, made) for n, made in enumerate((done, waits))]
-        from shared.publishing.settle import Entry
-
         loop = asyncio.get_running_loop()
         entries = [Entry(item, header, loop.time(), loop.create_future()) for item in items]
         worker.committer.add(entries[:1])
@@ -91,6 +91,44 @@ def test_what_arrived_since_is_undone_by_a_second_one() -> None:
         await host.drain(60.0)
         assert not rig.tenant.held
         assert not (await undo(rig, header.id)).fresh
+
+    virtual.run(main())
+
+
+def test_what_another_item_of_it_has_superseded_is_left_until_that_one_has_arrived() -> None:
+    """One value twice in a queue message, under two actions: the second is in a call while it is undone."""
+
+    async def main() -> None:
+        rig = Rig()
+        calling, go_on = asyncio.Event(), asyncio.Event()
+
+        async def gate(when: str, what: str) -> None:
+            if (when, what) == ("after", "import") and rig.tenant.actions(value(1)):
+                calling.set()
+                await go_on.wait()
+
+        worker = rig.worker(gate=gate)
+        host = Host(rig, worker)
+        at = worker.stores.clock.now() - 10.0
+        header = Header("20261122a0000000000000001", 3, at, "queue")
+        made = [indicator(value(n), action) for n, action in ((1, Action.BLOCK), (2, Action.AUDIT), (1, Action.WARN))]
+        items = [PartItem(header.id, "m", n, at, at, one.key, one) for n, one in enumerate(made)]
+        loop = asyncio.get_running_loop()
+        entries = [Entry(item, header, loop.time(), loop.create_future()) for item in items]
+        worker.committer.add(entries[1:2])
+        await entries[1].result
+        worker.committer.add([entries[0], entries[2]])
+        await asyncio.gather(calling.wait(), entries[0].result)
+        first = await undo(rig, header.id)
+        assert [(left.ordinal, left.state) for left in first.left] == [(0, State.SUPERSEDED), (2, State.PENDING)]
+        go_on.set()
+        await entries[2].result
+        await host.drain(60.0)
+        assert rig.tenant.actions(value(1)) == ["Warn"] and not rig.tenant.actions(value(2))
+        second = await undo(rig, header.id)
+        assert second.fresh and [left.ordinal for left in second.left] == []
+        await host.drain(60.0)
+        assert not rig.tenant.held
 
     virtual.run(main())
 
