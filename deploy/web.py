@@ -16,6 +16,7 @@ from typing import Any
 from deploy.say import Failed
 
 _LARGEST = 16 * 1024 * 1024
+_LEAST = 10.0  # seconds that a request gets at least, however little patience is left
 
 
 class Unreachable(Failed):
@@ -143,13 +144,13 @@ class Site:
         """The same, again while there is no answer, or one of 429, 502, 503, 504 that may pass.
 
         A 503 that is the app's own and names no time to try again (settings, health) does not pass. Only for what may
-        be sent twice. After `patience` seconds it is the last answer, or Unreachable.
+        be sent twice. After `patience` seconds it is the last answer, or Unreachable; what was begun before gets its time.
         """
         until, pause = time.monotonic() + patience, 1.0
         while True:
             left = until - time.monotonic()
             try:
-                answer = self.ask(method, path, headers, body, max(1.0, min(timeout, left)))
+                answer = self.ask(method, path, headers, body, max(_LEAST, min(timeout, left)))
                 if answer.status not in (429, 502, 503, 504):
                     return answer
                 if answer.status == 503 and answer.told and not answer.retry_after:

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import re
+import time
+from collections.abc import Mapping
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
@@ -10,6 +12,7 @@ from typing import Any
 import pytest
 
 from deploy import az, changes, trouble
+from deploy.canary import Canary
 from deploy.deploy import STEPS
 from deploy.quiet import in_flight
 from deploy.rights import may
@@ -17,7 +20,7 @@ from deploy.say import Failed
 from deploy.tenant import Parameters, directive, outputs_of
 from deploy.vault import standing
 from deploy.verification import OTHERS, Credentials
-from deploy.web import check_url
+from deploy.web import Answer, Site, Unreachable, check_url
 
 ROOT = Path(__file__).resolve().parents[2]
 OWNER = {"actions": ["*"], "notActions": []}
@@ -188,6 +191,45 @@ def test_a_key_goes_to_https_or_to_this_machine() -> None:
     ):
         with pytest.raises(Failed):
             check_url(wrong)
+
+
+class Slow(Site):
+    """An app under load: each answer takes three seconds longer than it should, as far as its caller waits for it."""
+
+    def __init__(self) -> None:
+        super().__init__("http://localhost")
+        self.asked: list[str] = []
+
+    def ask(
+        self, method: str, path: str, headers: Mapping[str, str] | None = None, body: Any = None, timeout: float = 60.0
+    ) -> Answer:
+        self.asked.append(path)
+        wait = int(path.partition("?wait=")[2] or 0)
+        if timeout < wait + 3.0:
+            raise Unreachable("No answer: it took too long.", "Check the app.")
+        time.sleep(0.2)
+        if path.startswith("/api/operations"):
+            return Answer(200, {}, b'{"workers": [], "text": "One message is queued."}')
+        if path.startswith("/api/indicators"):
+            return Answer(200, {}, b'{"indicators": []}')
+        return Answer(202, {}, b'{"id": "x", "text": "Of 1 submitted: 1 pending; 1 not finished."}')
+
+
+def test_an_app_that_answers_late_is_not_taken_for_one_that_does_not_answer() -> None:
+    """What is known of the reason must not be lost to the last look's being a little late."""
+    site = Slow()
+    canary = Canary(site, {}, {}, lambda _: None, timeout=2.0)
+    canary.submit()
+    with pytest.raises(Failed) as told:
+        canary.published()
+    assert "not published after 2 s. One message is queued. No worker" in told.value.what
+    with pytest.raises(Failed) as told:
+        canary.seen()
+    assert "does not show it after 2 s" in told.value.what
+    with pytest.raises(Failed) as told:
+        canary.undo()
+    assert "has not ended after 2 s. One message is queued." in told.value.what
+    assert any("?wait=" in path for path in site.asked)
 
 
 def test_credentials_show_nothing_of_themselves() -> None:
