@@ -144,7 +144,7 @@ class Site:
         """The same, again while there is no answer, or one of 429, 502, 503, 504 that may pass.
 
         A 503 that is the app's own and names no time to try again (settings, health) does not pass. Only for what may
-        be sent twice. After `patience` seconds it is the last answer, or Unreachable; what was begun before gets its time.
+        be sent twice. After `patience` seconds it is the last answer, or Unreachable; one begun before gets its time.
         """
         until, pause = time.monotonic() + patience, 1.0
         while True:
