@@ -220,7 +220,7 @@ class Pauses:
 
         Two thirds of the calls of a window at once, the next two thirds a window later, and so on: the rest is for what
         comes in meanwhile. What would hardly come sooner by this is left, and so is what waits because a call failed.
-        The earlier pointers find their part closed, or run it once more, which is harmless.
+        The pointers they had are replaced: they would come while their part is in a call, and repeat it.
         since: an earlier try began then, and its dates may lack their pointers.
         """
         limit = self._fenced[0].limits[0]
