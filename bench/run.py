@@ -264,7 +264,7 @@ def running(
     options = StackOptions(
         workers=workers,
         settings=settings or {},
-        host=HostOptions(**({"timers": never} | dict(host or {}))),
+        host=HostOptions(**({"timers": never} | dict(host or {})), fresh=True),
         tenant_arguments=arguments,
     )
     with Stack(options) as stack:

@@ -18,7 +18,12 @@ def _watch() -> None:
     os._exit(4)
 
 
-if __name__ == "__main__":
+def guard() -> None:
+    """From now on this process ends when whoever started it is gone."""
     threading.Thread(target=_watch, name="parent-watch", daemon=True).start()
+
+
+if __name__ == "__main__":
+    guard()
     sys.argv = sys.argv[1:]
     runpy.run_module(sys.argv[0], run_name="__main__", alter_sys=True)

@@ -13,7 +13,7 @@ import subprocess
 import time
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import IO, Any, Protocol
 
 _TICKS = os.sysconf("SC_CLK_TCK")
 
@@ -44,24 +44,48 @@ class Usage:
     rss: int = 0
 
 
+class Process(Protocol):
+    """Of subprocess.Popen what is used here."""
+
+    pid: int
+
+    @property
+    def stdin(self) -> IO[bytes] | None: ...
+    @property
+    def stdout(self) -> IO[bytes] | None: ...
+    def poll(self) -> int | None: ...
+    def wait(self, timeout: float | None = None) -> int: ...
+    def send_signal(self, sig: int) -> None: ...
+    def kill(self) -> None: ...
+
+
+#: Starts a process: command, environment, a file for its standard error, folder to run in.
+Starter = Callable[[Sequence[str], Mapping[str, str], int, Path], Process]
+
+
+def spawn(command: Sequence[str], environ: Mapping[str, str], errors: int, cwd: Path) -> Process:
+    """A process of its own session, with pipes for input and output."""
+    return subprocess.Popen(
+        list(command),
+        env=dict(environ),
+        cwd=cwd,
+        stdin=subprocess.PIPE,  # never written to: its end tells the child that we are gone
+        stdout=subprocess.PIPE,
+        stderr=errors,
+        start_new_session=True,  # Ctrl-C reaches us alone; we end them in order
+    )
+
+
 class Child:
     """A process of ours, with its standard error in a log file."""
 
     def __init__(
-        self, name: str, command: Sequence[str], environ: Mapping[str, str], folder: Path, *, cwd: Path | None = None
+        self, name: str, command: Sequence[str], environ: Mapping[str, str], folder: Path, *, start: Starter = spawn
     ) -> None:
         self.name = name
         self.log = folder / f"{name}.log"
         with self.log.open("ab") as errors:
-            self._process = subprocess.Popen(
-                list(command),
-                env=dict(environ),
-                cwd=cwd or folder,
-                stdin=subprocess.PIPE,  # never written to: its end tells the child that we are gone
-                stdout=subprocess.PIPE,
-                stderr=errors,
-                start_new_session=True,  # Ctrl-C reaches us alone; we end them in order
-            )
+            self._process = start(command, environ, errors.fileno(), folder)
         self._last = Usage()
         self._begun = time.monotonic()
 

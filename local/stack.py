@@ -12,13 +12,13 @@ import dataclasses
 import json
 import secrets
 import shutil
-import sys
 import tempfile
 from collections.abc import Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any, Self
 
+from local import nursery
 from local.azurite import Azurite
 from local.host.easyauth import Claims, stack_settings
 from local.processes import Child, StackError, Usage, plain_environment
@@ -186,7 +186,7 @@ class Stack:
         folder = self.folder / "tenant"
         folder.mkdir(parents=True, exist_ok=True)
         environ = plain_environment() | {"PYTHONPATH": str(ROOT)}
-        command = [sys.executable, "-P", "-m", "local.guarded", "local.tenant", "--folder", str(folder)]
-        command += self.options.tenant_arguments
-        self._tenant = Child("tenant", command, environ, self.logs)
+        arguments = ["--folder", str(folder), *self.options.tenant_arguments]
+        fresh = self.options.host.fresh
+        self._tenant = nursery.start("local.tenant", arguments, environ, self.logs, name="tenant", fresh=fresh)
         self.tenant = self._tenant.first_line()

@@ -10,6 +10,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from local import nursery
 from local.processes import Child, Usage
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -17,7 +18,11 @@ ROOT = Path(__file__).resolve().parents[1]
 
 @dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
 class HostOptions:
-    """How the host double runs the app; see `python -m local.host --help`."""
+    """How the host double runs the app; see `python -m local.host --help`.
+
+    `fresh`: each host an interpreter of its own that imports everything itself, as in Azure, for whoever measures a
+    start or memory. Otherwise, where the system can, they are copies of a process that has the libraries (nursery.py).
+    """
 
     app: Path = ROOT
     lease: float = 600.0
@@ -26,6 +31,7 @@ class HostOptions:
     front_end_limit: float = 230.0
     easy_auth: Path | None = None
     preload: Sequence[str] = ()
+    fresh: bool = False
 
 
 class Worker:
@@ -150,9 +156,7 @@ class Workers:
             "--speed": f"{options.speed:g}",
             "--front-end-limit": f"{options.front_end_limit:g}",
         }
-        command = [sys.executable, "-P", "-m", "local.guarded", "local.host"]
-        for name, value in arguments.items():
-            command += [name, str(value)]
+        command = [text for name, value in arguments.items() for text in (name, str(value))]
         if options.easy_auth is not None:
             command += ["--easy-auth", str(options.easy_auth)]
         for module in options.preload:
@@ -160,7 +164,9 @@ class Workers:
         if worker.group == "timers":
             for name, seconds in options.timers.items():
                 command += ["--timer", f"{name}={seconds:g}"]
-        worker.child = Child(worker.name, command, self._environ, self._folder)
+        worker.child = nursery.start(
+            "local.host", command, self._environ, self._folder, name=worker.name, fresh=options.fresh
+        )
 
     def _ready(self, worker: Worker) -> dict[str, Any]:
         assert worker.child is not None

@@ -90,6 +90,7 @@ class Azurite:
             "AZURITE_ACCOUNTS": f"{ACCOUNT}:{self._key}",
             "RELAY_LOCAL_WATCH_STDIN": "1",
             "RELAY_LOCAL_PLAIN_AZURITE": "1" if self._plain else "0",
+            "NODE_COMPILE_CACHE": str(ROOT / ".tools" / "node-cache"),
         }
         self.child = Child("azurite", command, environ, self._folder)
         self.child.wait_until(lambda: all(_listens(port) for port in self._ports.values()))

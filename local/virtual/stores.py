@@ -43,7 +43,11 @@ class Service:
 
     def rows(self, table: str, pk: str) -> SortedDict:
         """The rows of a partition by RowKey, in order."""
-        return self.tables.setdefault(table, {}).setdefault(pk, SortedDict())
+        partitions = self.tables.setdefault(table, {})
+        rows = partitions.get(pk)
+        if rows is None:
+            rows = partitions[pk] = SortedDict()
+        return rows
 
     def all_rows(self, table: str) -> list[Row]:
         return [row for rows in self.tables.get(table, {}).values() for row in rows.values()]

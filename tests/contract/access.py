@@ -5,15 +5,15 @@ from __future__ import annotations
 import base64
 import http.client
 import json
-import sys
 import time
 import urllib.parse
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, Self
 
+from local import nursery
 from local.host.easyauth import Claims, principal
-from local.processes import Child, plain_environment
+from local.processes import plain_environment
 
 ROOT = Path(__file__).resolve().parents[2]
 
@@ -107,10 +107,8 @@ class Gate:
             "RELAY_CALLER_RATE": "1000000/60",
         }
         wanted = {name: text for name, text in (usual | dict(settings)).items() if text}
-        command = ["-m", "local.guarded", "local.host", "--app", str(ROOT), "--group", "http"]
-        command += ["--keys", str(folder / "keys.json"), "--preload", preload]
-
-        self._child = Child("http", [sys.executable, "-P", *command], plain_environment() | wanted, folder)
+        arguments = ["--app", str(ROOT), "--group", "http", "--keys", str(folder / "keys.json"), "--preload", preload]
+        self._child = nursery.start("local.host", arguments, plain_environment() | wanted, folder, name="http")
         self._connection: http.client.HTTPConnection | None = None
 
     def __enter__(self) -> Self:
