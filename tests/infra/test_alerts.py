@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+import functools
 import json
 import re
 from pathlib import Path
@@ -25,7 +26,8 @@ def code(file: Path) -> str:
     return re.sub(r"^//.*$", "", file.read_text("utf-8"), flags=re.M)
 
 
-def events() -> set[str]:
+@functools.cache
+def events() -> frozenset[str]:
     """Names of the structured log lines."""
     found = set()
     for _, tree in sources("shared", "functions"):
@@ -36,7 +38,7 @@ def events() -> set[str]:
             at = {"event": 0, "log_event": 2}.get(name)
             if at is not None and len(node.args) > at and isinstance(node.args[at], ast.Constant):
                 found.add(str(node.args[at].value))  # type: ignore[attr-defined]
-    return found
+    return frozenset(found)
 
 
 @pytest.mark.parametrize("file", QUERIES, ids=lambda file: file.stem)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+import functools
 import json
 import re
 from collections.abc import Iterator
@@ -34,11 +35,11 @@ def documents() -> list[Path]:
     )
 
 
-def sources(*folders: str) -> Iterator[tuple[str, ast.Module]]:
+@functools.cache
+def sources(*folders: str) -> list[tuple[str, ast.Module]]:
     """(path from the root, syntax tree) of the Python files below these folders."""
-    for folder in folders:
-        for file in sorted((ROOT / folder).rglob("*.py")):
-            yield str(file.relative_to(ROOT)), ast.parse(file.read_text("utf-8"))
+    files = [file for folder in folders for file in sorted((ROOT / folder).rglob("*.py"))]
+    return [(str(file.relative_to(ROOT)), ast.parse(file.read_text("utf-8"))) for file in files]
 
 
 def prose(text: str) -> str:
@@ -86,7 +87,8 @@ def test_files_that_are_named_exist(document: Path) -> None:
     assert not missing, f"{document.name} names files that are not there: {missing}"
 
 
-def alarm_kinds() -> set[str]:
+@functools.cache
+def alarm_kinds() -> frozenset[str]:
     """Every kind that the code raises: written at the call, or the reason of a verdict that asks for an alarm."""
     kinds: set[str] = set()
     constants: dict[str, str] = {}
@@ -115,7 +117,7 @@ def alarm_kinds() -> set[str]:
                 kinds.add(constants[name])
             case other:
                 assert (path, ast.unparse(other)) in _PASSED_ON, f"{path}: an alarm whose kind this test cannot tell"
-    return kinds
+    return frozenset(kinds)
 
 
 def test_every_alarm_is_explained() -> None:
