@@ -42,6 +42,7 @@ class FakeTenant:
     theirs: set[str] = dataclasses.field(default_factory=set)  # ids of what somebody else created
     page: int = 10_000  # rows in one answer of the list
     lists: int = 0
+    answer: Any = None  # to the last call
     _ids: itertools.count[int] = dataclasses.field(default_factory=lambda: itertools.count(1))
 
     def put(self, payload: dict[str, Any]) -> str:
@@ -116,7 +117,7 @@ class FakeDefender:
         sinking = [payload for payload in payloads if payload["indicatorValue"] in tenant.sinking]
         if sinking:
             raise BatchRefusedError("400", message_text="Request body is incorrect")
-        results = self._put(payloads)
+        results = tenant.answer = self._put(payloads)
         await asyncio.sleep(self.seconds / 2)
         await self._gate("after", "import")
         return results
@@ -144,7 +145,7 @@ class FakeDefender:
             raise NotSentError("too late")
         await self._before("list", lambda: None)
         self.tenant.lists += 1
-        found = [held for held in self._held() if (held.kind, held.value) == (kind, value)]
+        found = self.tenant.answer = [held for held in self._held() if (held.kind, held.value) == (kind, value)]
         await self._gate("after", "list")
         return found
 
@@ -157,6 +158,7 @@ class FakeDefender:
         end = start + self.tenant.page
         everything = self._held()
         await asyncio.sleep(self.seconds)
+        self.tenant.answer = everything
         await self._gate("after", "list")
         return everything[start:end], str(end) if end <= len(everything) else None
 
@@ -166,6 +168,7 @@ class FakeDefender:
         await self._before("delete", lambda: self._drop([id_]))
         await asyncio.sleep(self.seconds)
         self._drop([id_])
+        self.tenant.answer = None
         await self._gate("after", "delete")
 
     async def delete_many(self, ids: Sequence[str], *, within: float) -> None:
@@ -177,6 +180,7 @@ class FakeDefender:
         if missing:
             raise DeniedError("404", status=404)
         self._drop(ids)
+        self.tenant.answer = None
         await self._gate("after", "delete")
 
 

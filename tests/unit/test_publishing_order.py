@@ -81,14 +81,14 @@ AUDIT = indicator(VALUE, Action.AUDIT, title="newer")
 @pytest.mark.parametrize("crashes", [0, 1])
 def test_two_workers_every_interleaving(older: Indicator | None, newer: Indicator | None, crashes: int) -> None:
     bodies = [body(item(1, older)), body(item(2, newer))]
-    runs, all_of_them = explore(bodies, at_rest(newer), crashes=crashes, most=600 if crashes else 3000)
+    runs, all_of_them = explore(bodies, at_rest(newer), crashes=crashes, most=600)
     assert all_of_them or crashes
     assert runs > (10 if not crashes else 50)
 
 
 def test_the_same_item_delivered_twice_beside_a_newer_one() -> None:
     older = item(1, BLOCK)
-    runs, _ = explore([body(older), body(older), body(item(2, AUDIT))], at_rest(AUDIT), crashes=0, most=400)
+    runs, _ = explore([body(older), body(older), body(item(2, AUDIT))], at_rest(AUDIT), crashes=0)
     assert runs > 50
 
 
@@ -111,7 +111,7 @@ def test_what_is_removed_for_an_older_intent_is_put_back_for_the_newest(
     between: Indicator | None, crashes: int
 ) -> None:
     bodies = [after(BLOCK, body(item(1, between))), after(BLOCK, body(item(2, BLOCK_AGAIN)))]
-    runs, _ = explore(bodies, at_rest(BLOCK_AGAIN), crashes=crashes, most=300)
+    runs, _ = explore(bodies, at_rest(BLOCK_AGAIN), crashes=crashes)
     assert runs > 10
 
 

@@ -28,20 +28,20 @@ def undoing(what: PartItem, number: int = 7) -> PartItem:
 @pytest.mark.parametrize("crashes", [0, 1])
 def test_published_in_this_very_moment(crashes: int) -> None:
     bodies = [body(UNDONE_ITEM), body(undoing(UNDONE_ITEM))]
-    runs, all_of_them = explore(bodies, at_rest(None), crashes=crashes, most=400 if crashes else 5000)
+    runs, all_of_them = explore(bodies, at_rest(None), crashes=crashes)
     assert all_of_them or crashes
     assert runs > 10
 
 
 def test_delivered_twice_beside_its_undo() -> None:
     bodies = [body(UNDONE_ITEM), body(UNDONE_ITEM), body(undoing(UNDONE_ITEM))]
-    runs, _ = explore(bodies, at_rest(None), crashes=0, most=400)
+    runs, _ = explore(bodies, at_rest(None), crashes=0)
     assert runs > 50
 
 
 def test_two_undos_at_once() -> None:
     bodies = [after(BLOCK, body(undoing(item(0, BLOCK), n))) for n in (7, 8)]
-    runs, _ = explore(bodies, at_rest(None), crashes=0, most=400)
+    runs, _ = explore(bodies, at_rest(None), crashes=0)
     assert runs > 10
 
 
@@ -49,13 +49,13 @@ def test_two_undos_at_once() -> None:
 @pytest.mark.parametrize("crashes", [0, 1])
 def test_a_newer_intent_survives_the_undo_of_what_had_landed(newer: Indicator, crashes: int) -> None:
     bodies = [after(BLOCK, body(undoing(item(0, BLOCK)))), after(BLOCK, body(item(2, newer)))]
-    runs, _ = explore(bodies, at_rest(newer), crashes=crashes, most=400)
+    runs, _ = explore(bodies, at_rest(newer), crashes=crashes)
     assert runs > 10
 
 
 def test_a_newer_intent_survives_the_undo_of_what_is_on_its_way() -> None:
     bodies = [body(UNDONE_ITEM), body(undoing(UNDONE_ITEM)), body(item(2, AUDIT))]
-    runs, _ = explore(bodies, at_rest(AUDIT), crashes=0, most=400)
+    runs, _ = explore(bodies, at_rest(AUDIT), crashes=0)
     assert runs > 50
 
 
@@ -85,6 +85,6 @@ def test_what_somebody_else_made_is_never_deleted(crashes: int) -> None:
         assert head is not None and head.item.indicator is None and not head.landed
 
     bodies = [beside_theirs(body(UNDONE_ITEM)), beside_theirs(body(undoing(UNDONE_ITEM)))]
-    runs, all_of_them = explore(bodies, check, crashes=crashes, most=400)
+    runs, all_of_them = explore(bodies, check, crashes=crashes)
     assert all_of_them or crashes
     assert runs > 10
