@@ -1,6 +1,6 @@
 """Somebody stops everything in the middle of thousands of messages, looks around, and lets it go on.
 
-3,000 with one worker and 5,000 with three; TEST_LONG=1 makes it 13,000, which takes some minutes for each.
+2,000 with one worker and 3,000 with three; TEST_LONG=1 makes it 13,000, which takes some minutes for each.
 """
 
 from __future__ import annotations
@@ -34,7 +34,7 @@ def order(here: Lab, path: str, reason: str) -> dict[str, Any]:
 @pytest.mark.timeout(1500)
 @pytest.mark.parametrize(
     ("workers", "messages"),
-    [(1, 13_000 if LONG else 3_000), pytest.param(3, 13_000 if LONG else 5_000, marks=pytest.mark.alone)],
+    [(1, 13_000 if LONG else 2_000), pytest.param(3, 13_000 if LONG else 3_000, marks=pytest.mark.alone)],
 )
 def test_paused_in_the_middle_of_thousands_and_resumed(lab: Callable[..., Lab], workers: int, messages: int) -> None:
     here = lab(workers=workers)

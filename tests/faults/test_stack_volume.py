@@ -1,4 +1,4 @@
-"""13,000 messages of one indicator each with three workers, 5,000 with one; TEST_LONG=1 makes it 13,000 with both."""
+"""13,000 messages of one indicator each with three workers, 3,000 with one; TEST_LONG=1 makes it 13,000 with both."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ import pytest
 from tests.support.stacklab import Lab, message
 
 ALL = 13_000
-WITH_ONE = ALL if os.environ.get("TEST_LONG") else 5_000
+WITH_ONE = ALL if os.environ.get("TEST_LONG") else 3_000
 
 
 @pytest.mark.slow
