@@ -172,6 +172,13 @@ def start(
     return Child(name, [module, *arguments], environ, folder, start=nursery().start)
 
 
+def _coerced(environ: dict[str, str]) -> dict[str, str]:
+    """With the locale that an interpreter gives itself, and its children, where it finds none (PEP 538)."""
+    found = environ.get("LC_CTYPE") or environ.get("LANG") or "C"
+    plain = not environ.get("LC_ALL") and found in ("C", "POSIX")
+    return environ | ({"LC_CTYPE": "C.UTF-8"} if plain else {})
+
+
 class _Server:
     """The nursery itself."""
 
@@ -233,7 +240,7 @@ class _Server:
         libraries = [place for place in sys.path if place not in before.split(os.pathsep)]
         sys.path[:] = [*filter(None, after.split(os.pathsep)), *libraries]
         os.environ.clear()
-        os.environ.update(request["environ"])
+        os.environ.update(_coerced(request["environ"]))
         os.chdir(request["cwd"])
         sys.argv = request["command"]
         guard()

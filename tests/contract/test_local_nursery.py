@@ -41,7 +41,18 @@ def gone(pid: int) -> bool:
         return True
 
 
-@pytest.mark.parametrize("more", [{}, {"LONG": "x" * 100_000, "EMPTY": "", "NAME": "Größe"}], ids=["plain", "long"])
+@pytest.mark.parametrize(
+    "more",
+    [
+        {},
+        {"LONG": "x" * 100_000, "EMPTY": "", "NAME": "Größe"},
+        {"LANG": "", "LC_ALL": ""},
+        {"LANG": "C", "LC_ALL": ""},
+        {"LANG": "C.UTF-8", "LC_ALL": ""},
+        {"LANG": "C", "LC_ALL": "POSIX"},
+    ],
+    ids=["plain", "long", "no locale", "C", "UTF-8", "all"],
+)
 def test_it_finds_what_one_that_is_started_anew_finds(tmp_path: Path, more: dict[str, str]) -> None:
     (tmp_path / "telling.py").write_text(_TELL, "utf-8")
     environ = environment(PYTHONPATH=os.pathsep.join([str(tmp_path), str(ROOT)]), **more)

@@ -45,7 +45,9 @@ def test_paused_in_the_middle_of_thousands_and_resumed(lab: Callable[..., Lab], 
     day = time.strftime("%Y%m%d", time.gmtime())
     shards = itertools.cycle("0123456789abcdef")
     try:
-        wait_for(lambda: len(here.admin.imports()) >= min(6, max(2, messages // 1_500)), "it is in the middle", every=0.05)
+        wait_for(
+            lambda: len(here.admin.imports()) >= min(6, max(2, messages // 1_500)), "it is in the middle", every=0.05
+        )
         told = order(here, "pause", "a stop in the middle")
         paused_at = time.time()
         assert told["changed"], told
