@@ -22,6 +22,7 @@ import socket
 import subprocess
 import sys
 import threading
+import time
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -45,9 +46,6 @@ _REQUEST = 1 << 20  # bytes of a request: arguments and environment
 _STREAMS = 4  # that go with it: standard input, output and error, and the pipe on which its end is told
 
 
-_ENDED = "the process that starts the app's hosts has ended; start anew"
-
-
 class NurseryError(StackError):
     """The nursery has ended: somebody killed it."""
 
@@ -65,31 +63,35 @@ class Offspring:
         self._status: int | None = None
         line = self._told.readline()
         if not line:
-            raise NurseryError(_ENDED)
+            for stream in (self.stdin, self.stdout, self._told):
+                stream.close()
+            raise NurseryError("the process that starts the app's hosts has ended; start anew")
         self.pid = int(line)
 
     def poll(self) -> int | None:
         """Exit status, minus the signal's number after a signal; None while it runs."""
-        return self._look(0.0)
-
-    def wait(self, timeout: float | None = None) -> int:
-        """Wait for its end. Raises subprocess.TimeoutExpired."""
-        status = self._look(timeout)
-        if status is None:
-            raise subprocess.TimeoutExpired(str(self.pid), timeout or 0.0)
-        return status
-
-    def _look(self, timeout: float | None) -> int | None:
         with self._lock:
-            if self._status is None and self._poll.poll(None if timeout is None else timeout * 1000):
+            if self._status is None and self._poll.poll(0):
                 self._status = int(self._told.readline() or -signal.SIGKILL)  # nothing: the nursery was killed
                 self._told.close()
             return self._status
 
+    def wait(self, timeout: float | None = None) -> int:
+        """Wait for its end. Raises subprocess.TimeoutExpired."""
+        end = None if timeout is None else time.monotonic() + timeout
+        pause = 0.001
+        while (status := self.poll()) is None:  # the lock is free meanwhile: others look too
+            if end is not None and time.monotonic() > end:
+                raise subprocess.TimeoutExpired(str(self.pid), timeout or 0.0)
+            time.sleep(pause)
+            pause = min(2 * pause, 0.02)
+        return status
+
     def send_signal(self, number: int) -> None:
-        """Nothing happens to one that is known to have ended."""
+        """Nothing happens to one that has ended."""
         if self.poll() is None:
-            os.kill(self.pid, number)
+            with contextlib.suppress(ProcessLookupError):
+                os.kill(self.pid, number)
 
     def kill(self) -> None:
         """SIGKILL."""
@@ -118,18 +120,17 @@ class Nursery:
         wanted = {"command": list(command), "environ": dict(environ), "cwd": str(cwd)}
         request = json.dumps(wanted).encode() + b"\n"
         (stdin, ours_in), (ours_out, stdout), (ours_told, told) = os.pipe(), os.pipe(), os.pipe()
-        try:
-            with self._lock:
+        with self._lock:
+            try:
                 sent = socket.send_fds(self._channel, [request], [stdin, stdout, errors, told])
                 self._channel.sendall(request[sent:])
-        except OSError as error:
-            for end in (ours_in, ours_out, ours_told):
-                os.close(end)
-            raise NurseryError(_ENDED) from error
-        finally:
-            for end in (stdin, stdout, told):
-                os.close(end)
-        return Offspring(ours_in, ours_out, ours_told)
+            except OSError:
+                pass  # it has ended, and nobody answers below
+            finally:
+                for end in (stdin, stdout, told):
+                    os.close(end)
+            # Answered before the next one is asked: what goes with a request is found where its bytes begin.
+            return Offspring(ours_in, ours_out, ours_told)
 
     def stop(self) -> None:
         """End it; what it has started goes on."""

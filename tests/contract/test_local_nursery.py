@@ -7,6 +7,7 @@ import os
 import signal
 import subprocess
 import sys
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -125,3 +126,29 @@ def test_after_the_nursery_was_killed_another_one_is_used(tmp_path: Path) -> Non
     for child in (first, second):
         child.stop()
     wait_for(lambda: gone(first.pid) and gone(second.pid), "both have ended")
+
+
+def test_many_at_once(tmp_path: Path) -> None:
+    """Each request keeps its own streams, long ones too."""
+    (tmp_path / "telling.py").write_text(_TELL, "utf-8")
+
+    def told(number: int) -> tuple[str, str]:
+        more = {"NUMBER": str(number), "LONG": "x" * (number % 3) * 90_000}
+        environ = environment(PYTHONPATH=os.pathsep.join([str(tmp_path), str(ROOT)]), **more)
+        arguments = ["--app", "no app", "--group", "http", "--keys", f"{number}", "--preload", "telling"]
+        child = nursery.start("local.host", arguments, environ, tmp_path, name=f"child-{number}")
+        line = child.first_line()
+        child.stop()
+        return line["environ"]["NUMBER"], line["arguments"][5]
+
+    with ThreadPoolExecutor(8) as pool:
+        assert list(pool.map(told, range(24))) == [(str(number), str(number)) for number in range(24)]
+
+
+def test_a_nursery_that_cannot_be_asked_is_told(tmp_path: Path) -> None:
+    lost = nursery.Nursery(environment())
+    lost._process.kill()
+    lost._process.wait()
+    with (tmp_path / "log").open("ab") as log, pytest.raises(StackError, match="start anew"):
+        lost.start(["local.tenant"], environment(), log.fileno(), tmp_path)
+    lost.stop()
